@@ -1,0 +1,191 @@
+"""Memory under backlog: peak RSS of the real flattener and the real s3writer, at one backlog and at ten times of it.
+
+The raw topic is filled with snapshots of 1000 levels a side before the flattener starts, and the norm topic holds all of
+it before the s3writer starts; each is a process of its own with production settings, except that the s3writer's memory
+budget is far smaller than even the smaller backlog, so that both runs reach it. The figure is the ratio of the peaks.
+
+    python -m bench.backlog [--json] [--messages 1500] [--factor 10] [--broker auto|docker|embedded]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cryptoflow import demo_broker
+from cryptoflow.demo_probe import get, logged_port, metric_sum
+from cryptoflow.demo_processes import Child, Children, Interrupts
+from cryptoflow.demo_run import ROOT
+from shared import topics
+from shared.kafka import Producer
+from shared.messages import Book, RawHeaders
+from shared.settings import Settings, load
+
+MESSAGES = 1500
+FACTOR = 10
+LEVELS = 1000
+BODIES = 64  # distinct ones; a body is some 40 KB
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "ADAUSDT", "LTCUSDT", "DOTUSDT")
+WRITER_BYTES = 32 * 1024 * 1024
+IN_FLIGHT = 200
+SAMPLE_SECONDS = 0.05
+DRAIN_SECONDS = 600.0
+START_SECONDS = 60.0
+
+
+def body(seed: int) -> bytes:
+    """A USDⓈ-M depth answer, 1000 levels a side, texts as the venue prints them."""
+    rng = random.Random(seed)
+
+    def side(direction: int) -> str:
+        price = 6_394_390
+        levels = []
+        for _ in range(LEVELS):
+            price += direction * rng.randint(1, 30) * 10
+            levels.append(f'["{price // 100}.{price % 100:02}","{rng.randint(1, 90_000) / 1000:.3f}"]')
+        return ",".join(levels)
+
+    return f'{{"lastUpdateId":{10**12 + seed},"E":1700000000000,"T":1700000000000,"bids":[{side(-1)}],"asks":[{side(1)}]}}'.encode()
+
+
+async def fill(settings: Settings, messages: int) -> None:
+    """Publishes `messages` snapshots as the reader would."""
+    bodies = [body(seed) for seed in range(BODIES)]
+    producer = Producer(settings.kafka, client_id="bench")
+    await producer.start()
+    waiting: set[asyncio.Future[int]] = set()
+    for number in range(messages):
+        book = Book("binance", "future", SYMBOLS[number % len(SYMBOLS)])
+        headers = RawHeaders(
+            stream=settings.kafka.stream, exchange=book.exchange, market=book.market, symbol=book.symbol, type="snapshot",
+            recv_ns=time.time_ns(), conn="bench:0:1", seq=number // len(SYMBOLS), limit=LEVELS,
+        )  # fmt: skip
+        waiting.add(
+            await producer.send(
+                settings.channels.raw_fobs.topic, bodies[number % BODIES], key=book.key, headers=headers.encode()
+            )
+        )
+        if len(waiting) >= IN_FLIGHT:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                future.result()
+    await asyncio.gather(*waiting)
+    await producer.stop(10)
+
+
+def drained(children: Children, service: str, folder: Path, environment: dict[str, str]) -> dict[str, float]:
+    """Runs the service over its backlog: peak RSS in bytes, and seconds from ready to empty."""
+    child = children.start(service, [sys.executable, "-m", f"services.{service}"], environment, folder)
+    url = f"http://127.0.0.1:{children.wait(service, lambda: logged_port(child), START_SECONDS)}"
+    peak = _Peak(child)
+    children.wait(f"{service} to be ready", lambda: peak.sampled(lambda: get(f"{url}/readyz")), START_SECONDS)
+    began = time.monotonic()
+    children.wait(
+        f"{service} to take its backlog",
+        lambda: peak.sampled(lambda: metric_sum(url, "cryptoflow_position_lag_records")) == 0,
+        DRAIN_SECONDS,
+    )
+    seconds = time.monotonic() - began
+    child.terminate(60)
+    children.forget(child)
+    return {"peak_rss_bytes": peak.bytes, "seconds": round(seconds, 2)}
+
+
+class _Peak:
+    def __init__(self, child: Child) -> None:
+        self._process = psutil.Process(child.process.pid)
+        self.bytes = 0
+
+    def sampled(self, ask: Any) -> Any:
+        """The highest RSS seen; what `ask` says, asked once a second's worth of samples."""
+        for _ in range(int(0.5 / SAMPLE_SECONDS)):
+            self.bytes = max(self.bytes, self._process.memory_info().rss)
+            time.sleep(SAMPLE_SECONDS)
+        return ask()
+
+
+def run(messages: int, factor: int, broker_choice: str) -> dict[str, Any]:
+    """Both services at both backlogs."""
+    result: dict[str, Any] = {
+        "benchmark": "backlog",
+        "messages": messages,
+        "factor": factor,
+        "levels_a_message": 2 * LEVELS,
+    }
+    with tempfile.TemporaryDirectory(prefix="cryptoflow-bench-") as temporary:
+        folder = Path(temporary)
+        with Children(folder, Interrupts()) as children:
+            docker = broker_choice == "docker" or (broker_choice == "auto" and demo_broker.docker_answers())
+            broker = demo_broker.start("docker" if docker else "embedded", None, children, folder, os.environ)
+            try:
+                result["broker"] = broker.words
+                for times in (1, factor):
+                    result[f"{times}x"] = _both(children, folder, broker.bootstrap_servers, times, messages * times)
+            finally:
+                broker.close()
+    result["ratio"] = {
+        service: round(result[f"{factor}x"][service]["peak_rss_bytes"] / result["1x"][service]["peak_rss_bytes"], 3)
+        for service in ("flattener", "s3writer")
+    }
+    return result
+
+
+def _both(children: Children, folder: Path, bootstrap: str, times: int, messages: int) -> dict[str, Any]:
+    stream = f"bench_{times}x"
+    variables = {
+        "CRYPTOFLOW_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
+        "CRYPTOFLOW_KAFKA__STREAM": stream,
+        "CRYPTOFLOW_CHANNELS__RAW_FOBS__TOPIC": f"{stream}-raw-fobs",
+        "CRYPTOFLOW_CHANNELS__NORM_FOBS__TOPIC": f"{stream}-norm-fobs",
+        "CRYPTOFLOW_CHANNELS__RAW_FOBD__TOPIC": f"{stream}-raw-fobd",
+        "CRYPTOFLOW_CHANNELS__NORM_FOBD__TOPIC": f"{stream}-norm-fobd",
+        "CRYPTOFLOW_CHANNELS__DEAD_LETTERS__TOPIC": f"{stream}-dead-letters",
+        "CRYPTOFLOW_STORAGE__LOCAL__PATH": str(folder / f"lake-{times}x"),
+        "CRYPTOFLOW_WRITER__BUFFER__MAX_BYTES": str(WRITER_BYTES),
+        "CRYPTOFLOW_METRICS__PORT": "0",
+        "CRYPTOFLOW_LOGGING__FORMAT": "json",
+    }
+    settings = load(None, environ=variables, dotenv_path=folder / "no.env")
+    asyncio.run(_prepare(settings, messages))
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("CRYPTOFLOW_", "AWS_", "S3_"))
+    }
+    environment |= variables | {"PYTHONPATH": str(ROOT)}
+    return {"messages": messages} | {
+        service: drained(children, service, folder, environment) for service in ("flattener", "s3writer")
+    }
+
+
+async def _prepare(settings: Settings, messages: int) -> None:
+    await topics.create(settings)
+    await fill(settings, messages)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.backlog")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--messages", type=int, default=MESSAGES, help="the smaller backlog (default: %(default)s)")
+    parser.add_argument(
+        "--factor", type=int, default=FACTOR, help="the larger one is so many times that (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--broker", choices=("auto", "docker", "embedded"), default="auto", help="auto: real Kafka where Docker is"
+    )
+    arguments = parser.parse_args()
+    found = run(arguments.messages, arguments.factor, arguments.broker)
+    print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""The command `cryptoflow`: what a person types. It parses, calls one function, prints; nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cryptoflow.options import ConfigOption, SetOption, loaded, settings_of
+from shared.errors import CryptoFlowError
+from shared.service import DRAINED, FATAL, MISCONFIGURED, release
+from shared.service import main as run_service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptoflow.check_config import Effective, Plan
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(help="The Kafka topics of the configured stream.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(topics_app, name="topics")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine to read.")]
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong."""
+    try:
+        app()
+    except CryptoFlowError as error:
+        typer.echo(str(error), err=True)
+        raise SystemExit(FATAL) from error
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the signature typer calls
+    if wanted:
+        typer.echo(f"cryptoflow {release()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Records the order books of crypto exchanges into Parquet that you keep, exactly once, with proof."""
+
+
+@app.command()
+def reader(config: ConfigOption = None, pairs: SetOption = None) -> None:
+    """Run the reader: polls the exchanges and publishes their bytes, verbatim, to raw-fobs."""
+    from services.reader.service import serve  # noqa: PLC0415 - one service's libraries at a time
+
+    raise typer.Exit(run_service("reader", serve, _argv(config, pairs)))
+
+
+@app.command()
+def flattener(config: ConfigOption = None, pairs: SetOption = None) -> None:
+    """Run the flattener: turns raw-fobs into Arrow record batches on norm-fobs."""
+    from services.flattener.service import serve  # noqa: PLC0415
+
+    raise typer.Exit(run_service("flattener", serve, _argv(config, pairs)))
+
+
+@app.command()
+def s3writer(config: ConfigOption = None, pairs: SetOption = None) -> None:
+    """Run the s3writer: writes norm-fobs into the lake, exactly once."""
+    from services.s3writer.service import serve  # noqa: PLC0415
+
+    raise typer.Exit(run_service("s3writer", serve, _argv(config, pairs)))
+
+
+@topics_app.command("create")
+def topics_create(config: ConfigOption = None, pairs: SetOption = None, *, as_json: JsonOption = False) -> None:
+    """Create the topics that are missing. What exists is left as it is."""
+    from shared.topics import create  # noqa: PLC0415
+
+    reports = asyncio.run(create(settings_of(config, pairs)))
+    if as_json:
+        typer.echo(json.dumps([asdict(report) for report in reports]))
+        return
+    for report in reports:
+        typer.echo(str(report))
+
+
+@topics_app.command("check")
+def topics_check(config: ConfigOption = None, pairs: SetOption = None, *, as_json: JsonOption = False) -> None:
+    """Compare the topics with the configuration. Exit code 1 if they differ."""
+    from shared.topics import check  # noqa: PLC0415
+
+    problems = asyncio.run(check(settings_of(config, pairs)))
+    if as_json:
+        typer.echo(json.dumps({"ok": not problems, "problems": problems}))
+    else:
+        for problem in problems:
+            typer.echo(problem, err=True)
+        if not problems:
+            typer.echo("topics are as configured")
+    raise typer.Exit(FATAL if problems else DRAINED)
+
+
+@app.command("check-config")
+def check_config(config: ConfigOption = None, pairs: SetOption = None, *, as_json: JsonOption = False) -> None:
+    """Print the effective settings, where each came from, and what they amount to. Exit code 2 if that cannot be."""
+    from cryptoflow.check_config import effective, plan  # noqa: PLC0415
+
+    found = loaded(config, pairs)
+    values, arithmetic = list(effective(found)), plan(found)
+    if as_json:
+        settings = {value.key: {"value": value.value, "from": value.origin} for value in values}
+        typer.echo(json.dumps({"settings": settings, "plan": arithmetic.as_json()}, ensure_ascii=False))
+    else:
+        _print_settings(values)
+        _print_plan(arithmetic)
+    for problem in arithmetic.problems:
+        typer.echo(problem, err=True)
+    raise typer.Exit(MISCONFIGURED if arithmetic.problems else DRAINED)
+
+
+def _argv(config: object, pairs: Sequence[str] | None) -> list[str]:
+    return [*(["--config", str(config)] if config else []), *(part for pair in pairs or () for part in ("--set", pair))]
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for any key where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "key")
+    return table
+
+
+def _print_settings(values: Sequence[Effective]) -> None:
+    table = _table("Effective settings", "key", "value", "from")
+    for value in values:
+        table.add_row(value.key, json.dumps(value.value, ensure_ascii=False), value.origin)
+    _console().print(table)
+
+
+def _print_plan(plan: Plan) -> None:
+    console = _console()
+    markets = _table("\nPolls", "address", "market", "symbols", "interval", "levels", "weight each", "weight a minute")
+    for load in plan.markets:
+        markets.add_row(
+            load.address,
+            f"{load.exchange} {load.market}",
+            f"{load.symbols:,}",
+            f"{load.interval_ms / 1000:g} s",
+            f"{load.limit:,}",
+            f"{load.request_weight:,}",
+            f"{load.weight_per_minute:,.0f}",
+        )
+    console.print(markets)
+    budgets = _table("\nRequest weight a minute", "address", "group", "asked", "may spend", "venue allows", "share", "")
+    for budget in plan.budgets:
+        budgets.add_row(
+            budget.address,
+            budget.weight_group,
+            f"{budget.weight_per_minute:,.0f}",
+            f"{budget.budget_per_minute:,}",
+            f"{budget.venue_weight_per_minute:,}",
+            f"{budget.weight_share:g}",
+            "too much" if budget.weight_per_minute > budget.budget_per_minute else "fits",
+        )
+    console.print(budgets)
+    output = plan.output
+    lake = _table("\nThe lake, a day", "what", "about")
+    lake.add_row("books", f"{output.books:,}")
+    lake.add_row("rows", f"{output.rows_per_day:,}")
+    lake.add_row(
+        f"files (a window of {output.flush_interval_seconds:g} s, a file per book)", f"{output.files_per_day:,}"
+    )
+    lake.add_row("claims (a partition and window)", f"{output.claims_per_day:,}")
+    lake.add_row("PUT requests", f"{output.put_requests_per_day:,}")
+    lake.add_row("PUT requests, dollars a month at 0.005 per 1,000", f"{output.put_dollars_per_month:,.2f}")
+    lake.add_row("partitions of each topic", f"{output.partitions_per_topic:,}")
+    lake.add_row("memory of the s3writer's buffers, MiB", f"{output.buffer_bytes / 1048576:,.0f}")
+    console.print(lake)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The parts of the demo's line: started in the order that loses nothing, drained in the order of the data.
+
+Whether a part is ready, and whether the next may stop, is asked of the parts themselves (/readyz, /metrics) and of Kafka.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cryptoflow.demo_probe import announced_port, get, logged_port, metric_sum
+from cryptoflow.demo_processes import Child, Children, DemoFailed
+from shared.service import DRAIN_SECONDS
+
+if TYPE_CHECKING:
+    from cryptoflow.demo_broker import Broker
+    from cryptoflow.demo_run import Run
+
+EXCHANGE_START_SECONDS = 30.0
+TOPICS_SECONDS = 60.0
+READY_SECONDS = 60.0
+CATCH_UP_SECONDS = 120.0
+POSITION_LAG = "cryptoflow_position_lag_records"
+LISTED_PER_MARKET = 8
+
+
+class Line:
+    """Exchange, reader, flattener, s3writer."""
+
+    def __init__(self, run: Run, broker: Broker, children: Children) -> None:
+        self._run = run
+        self._broker = broker
+        self._children = children
+        self._services: dict[str, Child] = {}
+        self._urls: dict[str, str] = {}
+        self.exchange_url = ""
+
+    def start(self, seed: int) -> None:
+        """All of it, until each says it is ready. Raises `DemoFailed` for the first that does not."""
+        exchange = self._module(
+            "exchange", "simulator", "--port", "0", "--seed", str(seed), "--symbols-per-market", str(LISTED_PER_MARKET),
+            "--truth", str(self._run.truth_path), "--truth-bodies", str(self._run.bodies),
+        )  # fmt: skip
+        port = self._children.wait("the simulated exchange", lambda: announced_port(exchange), EXCHANGE_START_SECONDS)
+        self.exchange_url = f"http://127.0.0.1:{port}"
+        self._run.write_config(self._broker, self.exchange_url)
+        self._create_topics()
+        # Consumers first: what the reader publishes is taken from the first record on, and nobody waits for a rebalance.
+        for service in ("s3writer", "flattener", "reader"):
+            self._services[service] = self._module(
+                service, f"services.{service}", "--config", str(self._run.config_path)
+            )
+            self._children.wait(f"the {service}", partial(self._ready, service), READY_SECONDS)
+
+    def drain(self) -> None:
+        """Each service ends by itself, in the order of the data, when it has taken all that the one before it left."""
+        self._stop("reader")
+        self._catch_up("flattener")
+        self._stop("flattener")
+        self._catch_up("s3writer")
+        self._stop("s3writer")
+
+    def served(self) -> dict[str, dict[str, dict[str, int]]]:
+        """What the exchange has served so far: market → symbol → answers, levels."""
+        counters = json.loads(get(f"{self.exchange_url}/_sim/counters") or b"{}")
+        books: dict[str, dict[str, dict[str, int]]] = counters.get("books", {})
+        return books
+
+    def _module(self, name: str, module: str, *arguments: str) -> Child:
+        command = [sys.executable, "-m", module, *arguments]
+        return self._children.start(name, command, self._run.environment(), self._run.folder)
+
+    def _create_topics(self) -> None:
+        child = self._module("topics", "cryptoflow", "topics", "create", "--config", str(self._run.config_path))
+        others = [other for other in self._children if other is not child]
+        code = self._children.wait(
+            f"the topics on {self._broker.words}",
+            lambda: None if child.exit_code is None else f"{child.exit_code}",
+            TOPICS_SECONDS,
+            *others,
+        )
+        self._children.forget(child)
+        if code != "0":
+            raise DemoFailed(f"the topics could not be created on {self._broker.words}", child.tail())
+
+    def _ready(self, service: str) -> bool:
+        if service not in self._urls:
+            port = logged_port(self._services[service])
+            if port is None:
+                return False
+            self._urls[service] = f"http://127.0.0.1:{port}"
+        return get(f"{self._urls[service]}/readyz") is not None
+
+    def _stop(self, service: str) -> None:
+        child = self._services[service]
+        child.check()
+        child.terminate(DRAIN_SECONDS + 10)
+        self._children.forget(child)
+
+    def _catch_up(self, service: str) -> None:
+        """Waits until it is at the end of its topic, which nobody writes to any more."""
+        self._children.wait(
+            f"the {service} to take what is left",
+            lambda: metric_sum(self._urls[service], POSITION_LAG) == 0,
+            CATCH_UP_SECONDS,
+        )

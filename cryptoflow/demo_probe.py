@@ -1,0 +1,59 @@
+"""Asks the demo's processes how they are: the port they chose, whether they are ready, what their metrics say."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import msgspec
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from cryptoflow.demo_processes import Child
+
+REQUEST_SECONDS = 2.0
+
+# Loopback goes through no proxy, whatever the environment says of proxies.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def get(url: str) -> bytes | None:
+    """The body of an answer with status 200, else None."""
+    try:
+        with _OPENER.open(url, timeout=REQUEST_SECONDS) as answer:
+            body: bytes = answer.read()
+            return body
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def metric_sum(url: str, name: str) -> float | None:
+    """The sum over all labels of a metric of the service at `url`; None where it has none, or does not answer."""
+    text = get(f"{url}/metrics")
+    if text is None:
+        return None
+    families = text_string_to_metric_families(text.decode())
+    values = [sample.value for family in families for sample in family.samples if sample.name == name]
+    return sum(values) if values else None
+
+
+def announced_port(simulator: Child) -> int | None:
+    """The port in the line the simulator prints, None as long as it has not."""
+    return _first_port(simulator, None)
+
+
+def logged_port(service: Child) -> int | None:
+    """The port a service says in its log that it listens on, None as long as it has not."""
+    return _first_port(service, "http listening")
+
+
+def _first_port(child: Child, event: str | None) -> int | None:
+    for line in child.log().splitlines():
+        try:
+            entry = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("port"), int) and event in {None, entry.get("event")}:
+            return int(entry["port"])
+    return None

@@ -1,0 +1,105 @@
+"""What the demo shows while it runs: per book what was served and what lies in the lake; a table on a terminal, else lines.
+
+Rows in the lake are counted from the claims, which say exactly what each flush holds. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+from rich.live import Live
+from rich.table import Table
+
+from shared.lake.claims import Claim
+from shared.lake.layout import CLAIMS_V1, parse_claim_path, parse_data_path
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import Console
+
+    from cryptoflow.demo_line import Line
+    from cryptoflow.demo_processes import Children, Interrupts
+    from cryptoflow.demo_run import Run
+
+REFRESH_SECONDS = 0.5
+LINE_SECONDS = 5.0
+BookName = tuple[str, str]  # market, symbol
+
+
+class Progress:
+    """A context manager: what was drawn on the terminal stays there when it ends."""
+
+    def __init__(self, run: Run, line: Line, console: Console) -> None:
+        self._run = run
+        self._line = line
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._began = time.monotonic()
+        self._printed = self._began
+        self._stored: Counter[BookName] = Counter()
+        self._claims: set[str] = set()
+        self._files = 0
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show_for(self, seconds: float, interrupts: Interrupts, children: Children) -> None:
+        """Until the time is over or the user asks to stop. Raises `DemoFailed` if a part ends meanwhile."""
+        while not interrupts.asked and (elapsed := time.monotonic() - self._began) < seconds:
+            children.check()
+            self._show(elapsed, seconds)
+            time.sleep(min(REFRESH_SECONDS, seconds - elapsed))
+
+    def _show(self, elapsed: float, seconds: float) -> None:
+        if self._live:
+            self._live.update(self._table(elapsed, seconds), refresh=True)
+        elif time.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed += LINE_SECONDS
+            served = self._line.served()
+            self._read_claims()
+            books = [book for market in served.values() for book in market.values()]
+            self._console.print(
+                f"{elapsed:5.0f} s  {sum(book['answers'] for book in books):6,} polls and"
+                f" {sum(book['levels'] for book in books):10,} levels served;"
+                f" {self._stored.total():10,} rows in {self._files:,} files of the lake"
+            )
+
+    def _table(self, elapsed: float, seconds: float) -> Table:
+        served = self._line.served()
+        self._read_claims()
+        table = Table(title=f"{elapsed:.0f} of {seconds:.0f} s  (Ctrl-C drains and ends)", title_justify="left")
+        table.add_column("market")
+        table.add_column("symbol")
+        for name in ("polls served", "levels served", "rows in the lake"):
+            table.add_column(name, justify="right")
+        for market, symbols in served.items():
+            for symbol, book in symbols.items():
+                stored = self._stored[market, symbol]
+                table.add_row(market, symbol, f"{book['answers']:,}", f"{book['levels']:,}", f"{stored:,}")
+        return table
+
+    def _read_claims(self) -> None:
+        """Adds what new claims say."""
+        for path in sorted((self._run.lake / CLAIMS_V1).glob(f"*/{self._run.stream}/*/*.json")):
+            name = path.relative_to(self._run.lake).as_posix()
+            parsed = parse_claim_path(name)
+            if name in self._claims or parsed is None or parsed.what != "claim":
+                continue
+            self._claims.add(name)
+            for file in msgspec.json.decode(path.read_bytes(), type=Claim).files:
+                data = parse_data_path(file.path)
+                if data is not None:
+                    self._files += 1
+                    self._stored[data.book.market, data.book.symbol] += file.rows

@@ -1,0 +1,132 @@
+"""One cut to Kafka: dead letters first, acknowledged, then the norm record that counts them, acknowledged.
+
+Nothing is ever sent twice from here: a failed send is fatal, and the next process re-cuts from the last commit. What
+then stands in the norm topic twice is taken once by its raw offsets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from services.flattener.flatten import SCHEMA, Flattened, Quality, encode, flatten_fobs
+from services.flattener.meters import Meters
+from shared.errors import FatalError, PoisonMessage
+from shared.kafka import MAX_RECORD_BYTES, ProducerFailed
+from shared.messages import DeadLetterHeaders, NormHeaders, SourceRange
+from shared.venues.levels import LevelParser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from services.flattener.ceiling import Ceiling
+    from services.flattener.cut import Cut
+    from services.flattener.message import Message
+    from shared.kafka import Producer, TopicPartition
+    from shared.messages import Header, Kind
+
+    Flatten = Callable[[Sequence[Message], LevelParser], Flattened]
+
+FLATTEN: dict[Kind, Flatten] = {"fobs": flatten_fobs}
+
+_HEADROOM_BYTES = 4096  # headers and framing of a record
+_MOST_VALUE_BYTES = MAX_RECORD_BYTES - _HEADROOM_BYTES
+_ERROR_CHARACTERS = 500
+
+
+class Publisher:
+    """What turns cuts of any partition into records. `stream` is the id that stands in every norm record."""
+
+    def __init__(
+        self,
+        producer: Producer,
+        *,
+        kind: Kind,
+        norm_topic: str,
+        dead_letter_topic: str,
+        stream: str,
+        ceiling: Ceiling,
+        most_value_bytes: int = _MOST_VALUE_BYTES,
+    ) -> None:
+        self._producer = producer
+        self._flatten = FLATTEN[kind]
+        self._norm_topic = norm_topic
+        self._dead_letter_topic = dead_letter_topic
+        self._stream = stream
+        self._ceiling = ceiling
+        self._most_value_bytes = most_value_bytes
+        self._parser = LevelParser()
+        self._meters = Meters(kind)
+
+    async def publish(self, tp: TopicPartition, cut: Cut) -> None:
+        """Returns when all of the cut is acknowledged. Raises `FatalError`."""
+        if cut.lost:
+            empty = Flattened(SCHEMA.empty_batch(), [], Quality())
+            await self._send_norm(tp, cut, empty, encode(empty.batch))
+            self._meters.lost(tp, cut)
+            return
+        started = time.perf_counter()
+        flattened = self._flatten(cut.messages, self._parser)
+        value = encode(flattened.batch)
+        if len(value) > self._most_value_bytes:
+            if len(cut.messages) > 1:
+                for half in cut.halves():
+                    await self.publish(tp, half)
+                return
+            poison = PoisonMessage("too_large", f"its norm record has {len(value)} bytes")
+            flattened = self._flatten([replace(cut.messages[0], content=poison)], self._parser)
+            value = encode(flattened.batch)
+        seconds = time.perf_counter() - started
+        self._ceiling.count(len(cut.messages), [poison.reason for _, poison in flattened.poison])
+        await self._bury(flattened.poison)
+        await self._send_norm(tp, cut, flattened, value)
+        self._meters.flattened(cut, flattened, len(value), seconds)
+
+    async def _bury(self, poison: Sequence[tuple[Message, PoisonMessage]]) -> None:
+        """The offending bytes verbatim, key and headers kept, with the reason: acknowledged when this returns."""
+        for message, error in poison:
+            record = message.record
+            src = f"{record.topic}/{record.partition}/{record.offset}"
+            text = f"{error.reason}: {error}"[:_ERROR_CHARACTERS]
+            headers = DeadLetterHeaders(error=text, stage="flattener", src=src).encode(record.headers)
+            value = record.value
+            try:
+                await self._send(self._dead_letter_topic, value, key=record.key, headers=headers)
+            except PoisonMessage:
+                # With three more headers it is too large for Kafka. `src` says where the bytes are.
+                text = f"{error.reason}: left in {src}, {len(value)} bytes: {error}"[:_ERROR_CHARACTERS]
+                headers = DeadLetterHeaders(error=text, stage="flattener", src=src).encode(record.headers)
+                await self._send(self._dead_letter_topic, b"", key=record.key, headers=headers)
+
+    async def _send_norm(self, tp: TopicPartition, cut: Cut, flattened: Flattened, value: bytes) -> None:
+        headers = NormHeaders(
+            stream=self._stream,
+            src=SourceRange(tp.topic, tp.partition, cut.first, cut.last),
+            dead=len(flattened.poison),
+            lost=cut.lost,
+        )
+        await self._send(self._norm_topic, value, partition=tp.partition, headers=headers.encode())
+
+    async def _send(
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        key: bytes | None = None,
+        partition: int | None = None,
+        headers: Sequence[Header],
+    ) -> None:
+        try:
+            sent = await self._producer.send(topic, value, key=key, partition=partition, headers=headers)
+            # Shielded: a revoked partition's task is cancelled, the producer's future must settle all the same.
+            await asyncio.shield(sent)
+        except ProducerFailed as error:
+            raise FatalError(f"{error}: the process ends, the next one goes on from the last commit") from error
+
+
+def _empty() -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in SCHEMA], schema=SCHEMA)

@@ -1,0 +1,130 @@
+"""What is buffered, and when it is flushed. Values are kept as received, compressed: memory is their size on the wire.
+
+Pure: the clock is an argument, nothing is decoded, no task, no lock. Any trigger is exact, because a claim records
+where it cut; they differ only in when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from services.s3writer.take import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.s3writer.take import Taken
+    from shared.messages import SourceRange
+
+Trigger = Literal["interval", "rows", "bytes", "schema", "shutdown"]
+TRIGGERS: tuple[Trigger, ...] = ("interval", "rows", "bytes", "schema", "shutdown")
+
+HOUR_SECONDS = 3600.0
+RECORD_OVERHEAD_BYTES = 1_000  # what an object costs beside its value
+FLUSH_SHARE = 0.75  # of the budget: from here on the largest buffer is flushed; at the whole, fetching stops
+
+
+@dataclass(frozen=True, slots=True)
+class NormRecord:
+    """One record of a norm topic, as taken. `src` are the raw offsets it covers; `value` is compressed Arrow."""
+
+    offset: int
+    timestamp_ms: int
+    value: bytes
+    src: SourceRange
+    dead: int
+    version: int
+    rows: int  # before taking
+    newest_recv_ns: int | None  # of these rows; None where there are none
+    taken: Taken
+
+    @property
+    def size_bytes(self) -> int:
+        """What it weighs in the budget."""
+        return len(self.value) + RECORD_OVERHEAD_BYTES
+
+
+@dataclass(slots=True)
+class Buffer:
+    """The records of one partition since its last flush, from offset `first` on."""
+
+    first: int
+    opened_at: float = 0.0  # when the first record came, seconds since the epoch
+    records: list[NormRecord] = field(default_factory=list)
+    size_bytes: int = 0
+    rows: int = 0
+
+    def add(self, record: NormRecord, now: float) -> None:
+        """Append one record. `now` in seconds since the epoch."""
+        if not self.records:
+            self.opened_at = now
+        self.records.append(record)
+        self.size_bytes += record.size_bytes
+        self.rows += 0 if record.taken.dropped else record.rows
+
+    def fits(self, version: int) -> bool:
+        """Whether a record of this version may join: one file holds one schema."""
+        return not self.records or self.records[-1].version == version
+
+    @property
+    def last(self) -> int:
+        """The offset of the last record. Not to be asked of an empty buffer."""
+        return self.records[-1].offset
+
+    @property
+    def holes(self) -> tuple[tuple[int, int], ...]:
+        """Raw offsets that no record covered."""
+        return merged([record.taken.hole for record in self.records if record.taken.hole])
+
+    @property
+    def dead(self) -> int:
+        """Raw records of the range that are dead letters."""
+        return sum(record.dead for record in self.records if not record.taken.dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a buffer is full. `max_rows` is of one partition; the bytes of all are `Budget`'s."""
+
+    interval_seconds: float
+    max_rows: int
+
+    def due(self, buffer: Buffer, now: float) -> Trigger | None:
+        """Why this buffer is to be flushed now, if it is."""
+        if not buffer.records:
+            return None
+        if buffer.rows >= self.max_rows:
+            return "rows"
+        # A clock that was set back would keep a buffer open for as long: flush it instead.
+        if now >= window_end(buffer.opened_at, self.interval_seconds) or now < buffer.opened_at:
+            return "interval"
+        return None
+
+
+def window_end(at: float, interval_seconds: float) -> float:
+    """The end of the flush window that holds this instant, seconds since the epoch.
+
+    Windows are multiples of the interval from the full hour on; the last one ends with the hour, whatever its length.
+    """
+    hour = at // HOUR_SECONDS * HOUR_SECONDS
+    window = int((at - hour) // interval_seconds)
+    return min(hour + (window + 1) * interval_seconds, hour + HOUR_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The bytes of all buffers together, those being flushed included."""
+
+    max_bytes: int
+
+    def full(self, held_bytes: int) -> bool:
+        """Whether fetching has to stop."""
+        return held_bytes >= self.max_bytes
+
+    def largest(self, waiting: Iterable[Buffer], held_bytes: int) -> Buffer | None:
+        """The buffer to flush for room, among those that are not being flushed."""
+        if held_bytes < self.max_bytes * FLUSH_SHARE:
+            return None
+        candidates = [buffer for buffer in waiting if buffer.records]
+        return max(candidates, key=lambda buffer: buffer.size_bytes, default=None)

@@ -1,0 +1,166 @@
+"""From taken norm records to the files of a flush: one per (book, hour of receive time), the same files every time.
+
+Decoding happens here, not before: buffers hold values as they came, near their size on the wire. A flush of more than
+`chunk_rows` is worked off in groups of books, each decoded on its own, so memory is bounded by the group. What a range
+of records gives depends on nothing but the records: whoever finishes a claim makes the same rows and digests.
+Synchronous and CPU-bound: run it in a thread; pyarrow, numpy and xxhash let go of the interpreter's lock. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from services.s3writer.decode import rows
+from services.s3writer.take import rows_above
+from shared.lake import layout, parquet
+from shared.lake.claim_log import DataObject
+from shared.lake.claims import FileEntry
+from shared.lake.schema import BOOK_FIELDS, SCHEMA_VERSION
+from shared.messages import Book
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from services.s3writer.buffer import NormRecord
+    from shared.lake.claim_log import ClaimLog
+
+CHUNK_ROWS = 1_000_000  # about 100 MB decoded
+
+Key = tuple[Book, int]  # a file of a flush: book, start of the hour in microseconds
+_BOOK_NAMES = [field.name for field in BOOK_FIELDS]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The files of a range, ready to be created, in the order of their paths; receive times in ns, None without rows."""
+
+    objects: tuple[DataObject, ...]
+    min_recv_ns: int | None
+    max_recv_ns: int | None
+
+
+def build(
+    log: ClaimLog,
+    first: int,
+    last: int,
+    records: Sequence[NormRecord],
+    *,
+    compression: str,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Built:
+    """The files of norm offsets `first..last`. Raises `FatalError` naming the record that is damaged."""
+    objects: list[DataObject] = []
+    earliest: list[int] = []
+    latest: list[int] = []
+    for keys, group in _groups(log, records, chunk_rows):
+        parts: dict[Key, list[pa.RecordBatch]] = {}
+        for record in group:
+            for key, part in _split(_decoded(log, record)):
+                if keys is None:
+                    parts.setdefault(key, []).append(part)
+                elif key in keys:  # a slice would hold on to the rows of the other files
+                    parts.setdefault(key, []).append(part.take(pa.array(range(part.num_rows))))
+        for key in list(parts):
+            table = pa.Table.from_batches(parts.pop(key)).drop_columns(_BOOK_NAMES)
+            table = table.unify_dictionaries().combine_chunks()
+            received = table.column("recv_ns").to_numpy()
+            earliest.append(int(received.min()))
+            latest.append(int(received.max()))
+            objects.append(_object(log, key, first, last, table, compression))
+    objects.sort(key=lambda made: made.entry.path)
+    return Built(tuple(objects), min(earliest, default=None), max(latest, default=None))
+
+
+def _object(log: ClaimLog, key: Key, first: int, last: int, table: pa.Table, compression: str) -> DataObject:
+    book, hour_start_us = key
+    path = layout.data_path(log.kind, book, hour_start_us, log.stream, log.partition, first, last)
+    entry = FileEntry(path=path, rows=table.num_rows, digest=parquet.digest(table))
+    footer = parquet.Footer(
+        kind=log.kind,
+        exchange=book.exchange,
+        market=book.market,
+        symbol=book.symbol,
+        stream=log.stream,
+        topic=log.topic,
+        partition=log.partition,
+        first=first,
+        last=last,
+        rows=entry.rows,
+        schema_version=SCHEMA_VERSION,
+        digest=entry.digest,
+    )
+    return DataObject(entry, parquet.encode(table, footer, compression))
+
+
+def _groups(
+    log: ClaimLog, records: Sequence[NormRecord], chunk_rows: int
+) -> Iterator[tuple[Collection[Key] | None, Sequence[NormRecord]]]:
+    """Files to make together, and the records that hold them; None = all files of these records."""
+    if sum(record.rows for record in records) <= chunk_rows:
+        yield None, records
+        return
+    rows_of: Counter[Key] = Counter()
+    records_of: dict[Key, list[int]] = {}
+    for number, record in enumerate(records):
+        for key, part in _split(_decoded(log, record)):
+            rows_of[key] += part.num_rows
+            records_of.setdefault(key, []).append(number)
+    keys: set[Key] = set()
+    size = 0
+    for key in [*rows_of, None]:  # in the order of first appearance: neighbours share records
+        if keys and (key is None or size + rows_of[key] > chunk_rows):
+            numbers = sorted({number for each in keys for number in records_of[each]})
+            yield keys, [records[number] for number in numbers]
+            keys, size = set(), 0
+        if key is not None:
+            keys.add(key)
+            size += rows_of[key]
+
+
+def _decoded(log: ClaimLog, record: NormRecord) -> pa.RecordBatch | None:
+    """The rows that are taken from a record, if any."""
+    if not record.rows or record.taken.dropped:
+        return None
+    where = f"{log.topic}/{log.partition}@{record.offset}"
+    return rows_above(rows(log.kind, record.value, record.src, where), record.taken.above)
+
+
+def _split(batch: pa.RecordBatch | None) -> Iterator[tuple[Key, pa.RecordBatch]]:
+    """The rows of each file, in their order."""
+    if batch is None or not batch.num_rows:
+        return
+    columns = [batch.column(name) for name in _BOOK_NAMES]
+    codes, hours = _codes(batch, columns)
+    starts = np.concatenate(([0], np.flatnonzero(codes[1:] != codes[:-1]) + 1))
+    if len(np.unique(codes[starts])) < len(starts):  # some file's rows lie apart: bring them together
+        order = np.argsort(codes, kind="stable")
+        batch = batch.take(pa.array(order))
+        columns = [batch.column(name) for name in _BOOK_NAMES]
+        codes, hours = codes[order], hours[order]
+        starts = np.concatenate(([0], np.flatnonzero(codes[1:] != codes[:-1]) + 1))
+    ends = [*starts[1:].tolist(), batch.num_rows]
+    for start, end in zip(starts.tolist(), ends, strict=True):
+        book = Book(*(column[start].as_py() for column in columns))
+        yield (book, int(hours[start]) * layout.HOUR_US), batch.slice(start, end - start)
+
+
+def _codes(
+    batch: pa.RecordBatch, columns: Sequence[pa.DictionaryArray]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each row one integer that differs where its file differs, and its hour."""
+    codes = np.zeros(batch.num_rows, np.int64)
+    for column in columns:
+        codes = codes * len(column.dictionary) + column.indices.to_numpy()
+    times = batch.column("timestamp").cast(pa.int64()).to_numpy()
+    low, high = int(times.min()) // layout.HOUR_US, int(times.max()) // layout.HOUR_US
+    if low == high:
+        return codes, np.broadcast_to(np.int64(low), codes.shape)
+    hours = times // layout.HOUR_US
+    return codes * (high - low + 1) + (hours - low), hours

@@ -1,0 +1,181 @@
+"""All partitions that this process holds: assigned, fed, cut, drained, revoked.
+
+One loop fetches, and it alone moves Kafka's position and pauses partitions. It never waits for the store: flushes run
+beside it, a full budget only pauses fetching, so the group sees a live member all the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import TYPE_CHECKING
+
+from services.s3writer.buffer import Budget, Limits
+from services.s3writer.flush import Protocol
+from services.s3writer.partition import Partition
+from shared import metrics
+from shared.kafka import OffsetsLost
+from shared.lake.claim_log import ClaimLog
+from shared.log import get_logger
+
+if TYPE_CHECKING:
+    from services.s3writer.storage import Storage
+    from shared.kafka import Consumer, TopicPartition
+    from shared.messages import Kind
+    from shared.service import Lifecycle
+    from shared.settings import Settings
+
+FETCH_SECONDS = 0.5
+LAG_EVERY_SECONDS = 5.0
+
+_log = get_logger(__name__)
+
+
+class Writer:
+    """Between the consumer and the store. `kinds` maps each norm topic to its kind."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lifecycle: Lifecycle,
+        *,
+        storage: Storage,
+        kinds: dict[str, Kind],
+        cluster_id: str,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        limits = settings.writer.buffer
+        self.consumer: Consumer
+        self._stream = settings.kafka.stream
+        self._compression = settings.storage.s3.compression
+        self._lifecycle = lifecycle
+        self._storage = storage
+        self._kinds = kinds
+        self._cluster_id = cluster_id
+        self._group = group
+        self._budget = Budget(limits.max_bytes)
+        self._limits = {
+            "fobs": Limits(limits.snapshot_flush_interval, limits.max_rows),
+            "fobd": Limits(limits.delta_flush_interval, limits.max_rows),
+        }
+        self._encoder = ThreadPoolExecutor(1, "encoder")
+        self._partitions: dict[TopicPartition, Partition] = {}
+        self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._process, self._attempts = secrets.token_hex(8), count()
+        self._lag_at = 0.0
+        lifecycle.ready("assignment", False, "not a member of the group yet")
+
+    async def assigned(self, tps: set[TopicPartition]) -> None:
+        """Begin to resume these partitions; none is fetched before it is."""
+        epoch = self.consumer.epoch()
+        for tp in sorted(tps):
+            start = await self.consumer.start_position(tp)
+            await self.consumer.seek(tp, start)
+            self.consumer.pause(tp)
+            log = ClaimLog(
+                kind=self._kinds[tp.topic],
+                stream=self._stream,
+                partition=tp.partition,
+                topic=tp.topic,
+                cluster_id=self._cluster_id,
+            )
+            protocol = Protocol(
+                log,
+                tp=tp,
+                epoch=epoch,
+                consumer=self.consumer,
+                storage=self._storage,
+                encoder=self._encoder,
+                compression=self._compression,
+            )
+            self._partitions[tp] = Partition(
+                tp,
+                epoch=epoch,
+                start=start,
+                protocol=protocol,
+                consumer=self.consumer,
+                limits=self._limits[log.kind],
+                nonce=self._nonce,
+            )
+            self._tasks[tp] = self._group.create_task(self._partitions[tp].run(), name=f"{tp.topic}/{tp.partition}")
+        self._show_ready()
+
+    async def revoked(self, tps: set[TopicPartition]) -> None:
+        """Cancel what these partitions do, wait for its end, drop what they hold."""
+        tasks = [self._tasks.pop(tp) for tp in tps if tp in self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for tp in tps & self._partitions.keys():
+            self._partitions.pop(tp).meters.remove()
+        self._lifecycle.ready("assignment", False, "partitions are being assigned")
+
+    async def run(self) -> None:
+        """Fetch and cut until told to stop. Raises `FatalError`."""
+        while not self._lifecycle.stopping.is_set():
+            await self._steer()
+            try:
+                batches = await self.consumer.fetch(FETCH_SECONDS)
+            except OffsetsLost as lost:
+                await self._skip(lost)
+                continue
+            for tp, records in batches.items():
+                if tp in self._partitions:
+                    self._partitions[tp].add(records)
+                await asyncio.sleep(0)  # heartbeats go between partitions
+            self._cut()
+            self._lifecycle.beat()
+            self._show_ready()
+
+    async def drain(self) -> None:
+        """Flush everything that is buffered, and commit it."""
+        async with asyncio.TaskGroup() as group:
+            for partition in self._partitions.values():
+                group.create_task(partition.drain())
+
+    def close(self) -> None:
+        """Start nothing new in threads."""
+        self._encoder.shutdown(wait=False, cancel_futures=True)
+        self._storage.close()
+
+    def _nonce(self) -> str:
+        return f"{self._process}-{next(self._attempts)}"
+
+    async def _steer(self) -> None:
+        """Bring Kafka's positions and pauses to what the partitions want."""
+        full = self._budget.full(sum(partition.held_bytes for partition in self._partitions.values()))
+        for tp, partition in list(self._partitions.items()):
+            if partition.seek_to is not None:
+                offset, partition.seek_to = partition.seek_to, None
+                await self.consumer.seek(tp, offset)
+            if full or not partition.resumed or partition.stopped_why:
+                self.consumer.pause(tp)
+            else:
+                self.consumer.resume(tp)
+
+    async def _skip(self, lost: OffsetsLost) -> None:
+        """Kafka deleted records before they were stored: go on where it begins. The hole shows in the raw offsets."""
+        _log.error("norm records lost", topic=lost.tp.topic, partition=lost.tp.partition, position=lost.position, beginning=lost.beginning)
+        await self.consumer.seek(lost.tp, lost.beginning)
+
+    def _cut(self) -> None:
+        now = time.time()
+        for partition in self._partitions.values():
+            partition.cut_if_due(now)
+        held = sum(partition.held_bytes for partition in self._partitions.values())
+        metrics.WRITER_BUFFER_BYTES.set(held)
+        waiting = {id(buffer): partition for partition in self._partitions.values() if (buffer := partition.waiting)}
+        largest = self._budget.largest((partition.waiting for partition in waiting.values() if partition.waiting), held)
+        if largest is not None:
+            waiting[id(largest)].cut("bytes")
+
+    def _show_ready(self) -> None:
+        why = [partition.stopped_why for partition in self._partitions.values() if partition.stopped_why]
+        resuming = sum(not partition.resumed for partition in self._partitions.values())
+        if not why and resuming:
+            why = [f"{resuming} of {len(self._partitions)} partitions are looking for the end of their claims"]
+        self._lifecycle.ready("assignment", not why, "; ".join(why))

@@ -1,0 +1,183 @@
+"""How every client reaches Kafka: settings to aiokafka's options, records to ours, and a start that waits for Kafka.
+
+A client that cannot connect tries for ever, with full jitter, and says so once; refused credentials are fatal, as no
+waiting helps. Nothing here sends or reads a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from aiokafka import TopicPartition
+from aiokafka.conn import create_conn, collect_hosts
+from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+
+from shared.errors import FatalError
+from shared.kafka.errors import REFUSED_LOGIN, in_words, is_passing
+from shared.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiokafka.client import AIOKafkaClient
+    from aiokafka.structs import ConsumerRecord
+
+    from shared.messages import Header
+    from shared.settings import KafkaSettings
+
+__all__ = [
+    "FETCH_OPTIONS",
+    "MAX_RECORD_BYTES",
+    "Outage",
+    "Record",
+    "TopicPartition",
+    "client_options",
+    "close_hard",
+    "start_patiently",
+    "to_record",
+]
+
+MAX_RECORD_BYTES = 16 * 1024 * 1024  # a record with its headers and its batch's, before compression
+# The largest record and its batch fit; a response is bounded by the same, and so is what is fetched ahead.
+FETCH_OPTIONS: dict[str, Any] = {
+    "auto_offset_reset": "none",
+    "enable_auto_commit": False,
+    "isolation_level": "read_uncommitted",
+    "fetch_max_bytes": MAX_RECORD_BYTES + 1024 * 1024,
+    "max_partition_fetch_bytes": MAX_RECORD_BYTES + 1024 * 1024,
+    "check_crcs": True,
+}
+BACKOFF_FIRST_SECONDS = 0.2
+BACKOFF_MAX_SECONDS = 10.0
+
+# aiokafka logs every failed attempt, ten a second for as long as Kafka is down; `Outage` says each outage once.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as read. An absent value is empty bytes; a header without a value has an empty one."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[Header, ...]
+
+
+def to_record(record: ConsumerRecord[bytes, bytes]) -> Record:
+    """aiokafka's record as ours."""
+    return Record(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value or b"",
+        tuple((name, value or b"") for name, value in record.headers),
+    )
+
+
+def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """What every aiokafka client takes. Raises `FatalError` if the CA file cannot be used."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
+        "client_id": client_id,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol in {"SSL", "SASL_SSL"}:
+        try:
+            # Certificate and host name are verified; there is no switch.
+            options["ssl_context"] = create_ssl_context(cafile=settings.ssl_cafile)
+        except (OSError, ssl.SSLError) as error:
+            raise FatalError(f"kafka.ssl_cafile {settings.ssl_cafile}: {error}") from error
+    if settings.security_protocol in {"SASL_PLAINTEXT", "SASL_SSL"}:
+        options["sasl_mechanism"] = settings.sasl_mechanism or "PLAIN"
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else None
+    return options
+
+
+class Outage:
+    """Says once that Kafka is unavailable, and once that it is back."""
+
+    def __init__(self, client_id: str) -> None:
+        self._log = _log.bind(client_id=client_id)
+        self.active = False
+
+    def begin(self, reason: str) -> None:
+        """Logs only at the start of an outage."""
+        if not self.active:
+            self.active = True
+            self._log.warning("kafka unavailable", reason=reason)
+
+    def end(self) -> None:
+        """Logs only at the end of an outage."""
+        if self.active:
+            self.active = False
+            self._log.info("kafka recovered")
+
+
+class _Client(Protocol):
+    async def start(self) -> None: ...
+
+
+_C = TypeVar("_C", bound=_Client)
+
+
+async def start_patiently(
+    make: Callable[[], _C], close: Callable[[_C], Awaitable[None]], options: dict[str, Any], outage: Outage
+) -> _C:
+    """A started client. Waits for Kafka for ever; raises `FatalError` where waiting cannot help."""
+    ceiling_seconds = BACKOFF_FIRST_SECONDS
+    while True:
+        client = make()
+        started = False
+        try:
+            await client.start()
+            started = True
+        except (KafkaError, OSError, TimeoutError) as error:
+            reason = await _reason(options) or error
+            if isinstance(reason, (*REFUSED_LOGIN, ssl.SSLCertVerificationError)) or not is_passing(error):
+                raise FatalError(f"kafka {options['bootstrap_servers']}: {in_words(reason)}") from error
+            outage.begin(in_words(reason))
+        finally:
+            if not started:
+                await close(client)
+        if started:
+            outage.end()
+            return client
+        await asyncio.sleep(random.uniform(0, ceiling_seconds))  # noqa: S311  # jitter, not a secret
+        ceiling_seconds = min(ceiling_seconds * 2, BACKOFF_MAX_SECONDS)
+
+
+async def close_hard(client: AIOKafkaClient) -> None:
+    """Closes the connections at once: an orderly close waits for ever to write to a broker that does not read."""
+    for connection in client._conns.values():  # noqa: SLF001  # aiokafka has no abort
+        if connection._writer is not None:  # noqa: SLF001
+            connection._writer.transport.abort()  # noqa: SLF001
+    await client.close()
+
+
+async def _reason(options: dict[str, Any]) -> Exception | None:
+    """Why no server can be reached: bootstrap itself only says that none could be."""
+    found: Exception | None = None
+    for host, port, _ in collect_hosts(options["bootstrap_servers"]):
+        chosen = {key: value for key, value in options.items() if key != "bootstrap_servers"}
+        try:
+            connection = await create_conn(host, port, **chosen)
+        except (KafkaError, OSError, TimeoutError) as error:
+            found = error
+        else:
+            connection.close()
+    return found

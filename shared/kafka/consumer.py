@@ -1,0 +1,365 @@
+"""A member of a consumer group that always knows where it stands.
+
+Positions are what the caller was handed, not what was fetched ahead. A partition is served only after `on_assigned` has
+finished, from where the caller sought it, or else from `start_position`. Offsets are committed only when told, as the
+member that the caller was (`Epoch`). Kafka being down raises nothing here: it is logged once and waited out. A fetch
+that is not called for `max_poll_interval_ms` loses the partitions: pause, but keep fetching.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+
+from shared.errors import FatalError, RetryableError
+from shared.kafka import reader
+from shared.kafka.commit import Epoch, commit
+from shared.kafka.connection import (
+    FETCH_OPTIONS,
+    Outage,
+    Record,
+    client_options,
+    close_hard,
+    start_patiently,
+    to_record,
+)
+from shared.kafka.errors import OwnershipLost, from_kafka, in_words, is_passing, lost_or_retry
+from shared.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+
+    from shared.settings import KafkaSettings
+
+SILENCE_SECONDS = 10.0  # no answer to any fetch for so long is an outage
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far behind the end: records not handed out, and the age in seconds of the last one that was (0 = at the end)."""
+
+    records: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where the caller is in one partition."""
+
+    position: int
+    timestamp_ms: float = field(default_factory=lambda: time.time() * 1000)  # of the last record handed out
+
+
+class Consumer:
+    """Reads `topics` as one member of `group`. Both callbacks run inside the rebalance, which waits for them.
+
+    An error in a callback comes out of the next `fetch`.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        client_id: str,
+        group: str,
+        topics: Iterable[str],
+        on_assigned: Callable[[set[TopicPartition]], Awaitable[None]],
+        on_revoked: Callable[[set[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._client_id = client_id
+        self._group = group
+        self._topics = tuple(topics)
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._options = client_options(settings, client_id)
+        self._client: AIOKafkaConsumer | None = None
+        self._outage = Outage(client_id)
+        self._places: dict[TopicPartition, _Place] = {}
+        self._serving = asyncio.Event()
+        self._callback_error: BaseException | None = None
+        self._pending_error: Exception | None = None
+        self._answered_ms = 0
+        self._silent_since: float | None = None
+        self._log = _log.bind(client_id=client_id, group=group)
+
+    async def start(self) -> None:
+        """Joins the group; waits for Kafka for ever. Returns once assigned; `on_assigned` may still be running."""
+        self._client = await start_patiently(self._make, _stop_hard, self._options, self._outage)
+
+    async def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Leaves the group, whatever state Kafka is in. Calls no callback: commit and drain before."""
+        client, self._client = self._client, None
+        self._serving.clear()
+        self._places.clear()
+        if client is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await client.stop()
+        except (KafkaError, TimeoutError) as error:
+            self._log.warning("kafka consumer abandoned", reason=in_words(error))
+            await _stop_hard(client)
+
+    async def fetch(
+        self, timeout_seconds: float, max_records_per_partition: int | None = None
+    ) -> dict[TopicPartition, list[Record]]:
+        """Records in offset order; empty after `timeout_seconds` without any, while rebalancing or while Kafka is down.
+
+        Raises `OffsetsLost` (seek on, then fetch again), `FatalError`, and what a callback raised.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        self._raise_callback_error()
+        if self._pending_error is not None:
+            error, self._pending_error = self._pending_error, None
+            await self._handle(error)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._serving.wait()
+        self._raise_callback_error()
+        if not self._serving.is_set():
+            return {}
+        client = self._connected()
+        try:
+            taken = await self._take(client, (), max(0.0, deadline - loop.time()), max_records_per_partition)
+            if max_records_per_partition is not None and taken:
+                # aiokafka's limit is for all partitions together: what is at hand of the others, one by one.
+                for tp in set(self._places) - set(taken):
+                    taken |= await self._take(client, (tp,), 0.0, max_records_per_partition, rest=taken)
+        except (KafkaError, TimeoutError) as error:
+            await self._handle(error)
+            await asyncio.sleep(min(0.1, max(0.0, deadline - loop.time())))
+            return {}
+        self._watch(client, answered=bool(taken))
+        return self._hand_out(taken) if self._serving.is_set() else {}
+
+    async def start_position(self, tp: TopicPartition) -> int:
+        """Where the group goes on: the committed offset, else the beginning of the log. For use in `on_assigned`."""
+        client = self._connected()
+        try:
+            committed: int | None = await client.committed(tp)
+            if committed is not None:
+                return committed
+            return int((await client.beginning_offsets([tp]))[tp])
+        except KafkaError as error:
+            raise from_kafka(error, f"start position of {tp.topic}/{tp.partition}") from error
+
+    async def seek(self, tp: TopicPartition, offset: int) -> None:
+        """The next record of `tp` handed out is the one at `offset`. Raises `OwnershipLost` if not assigned."""
+        try:
+            self._connected().seek(tp, offset)
+        except KafkaError as error:
+            raise OwnershipLost(f"seek in {tp.topic}/{tp.partition}: not assigned") from error
+        self._places[tp] = _Place(offset)
+
+    def position(self, tp: TopicPartition) -> int:
+        """The offset after the last record handed out, or where it was sought. Raises `OwnershipLost`."""
+        return self._place(tp).position
+
+    def assignment(self) -> set[TopicPartition]:
+        """The partitions this member may be handed records of; empty during a rebalance."""
+        return set(self._places) if self._serving.is_set() else set()
+
+    def pause(self, *tps: TopicPartition) -> None:
+        """Hands out nothing of these until `resume`; a rebalance ends it too. Those not assigned are passed over."""
+        self._connected().pause(*(tp for tp in tps if tp in self._places))
+
+    def resume(self, *tps: TopicPartition) -> None:
+        """Ends `pause`. Those not assigned are passed over."""
+        self._connected().resume(*(tp for tp in tps if tp in self._places))
+
+    def epoch(self) -> Epoch:
+        """This member as of now. Raises `OwnershipLost` outside the group."""
+        coordinator = self._coordinator()
+        if coordinator.generation < 0 or not coordinator.member_id:
+            raise OwnershipLost("not a member of the group")
+        return Epoch(coordinator.generation, coordinator.member_id)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int], epoch: Epoch) -> None:
+        """Commits next offsets as the member of `epoch`: one try, at most ``kafka.request_timeout_ms``.
+
+        Raises `OwnershipLost` if the group moved on, here or at the broker; `RetryableError`: it may or may not be in.
+        """
+        if not offsets:
+            return
+        if self.epoch() != epoch:
+            raise OwnershipLost("the group has rebalanced since")
+        for tp in offsets:
+            self._place(tp)
+        await commit(self._coordinator(), offsets, epoch, timeout_seconds=self._settings.request_timeout_ms / 1000)
+
+    def high_watermark(self, tp: TopicPartition) -> int | None:
+        """The offset the next produced record will get, as of the latest answer; None before the first."""
+        self._place(tp)
+        watermark: int | None = self._connected().highwater(tp)
+        return watermark
+
+    def lag(self, tp: TopicPartition) -> Lag:
+        """As of the broker's latest answer; zero before the first one after an assignment."""
+        place = self._place(tp)
+        records = max(0, (self.high_watermark(tp) or 0) - place.position)
+        return Lag(records, max(0.0, time.time() - place.timestamp_ms / 1000) if records else 0.0)
+
+    def read_range(self, tp: TopicPartition, first: int, last: int) -> AsyncIterator[Record]:
+        """Reads [first..last] again, beside this consumer and without moving it. See `shared.kafka.read_range`."""
+        return reader.read_range(self._settings, tp, first, last, client_id=f"{self._client_id}-range")
+
+    def _make(self) -> AIOKafkaConsumer:
+        client = AIOKafkaConsumer(
+            **self._options,
+            **FETCH_OPTIONS,
+            group_id=self._group,
+            session_timeout_ms=self._settings.session_timeout_ms,
+            heartbeat_interval_ms=self._settings.heartbeat_interval_ms,
+            rebalance_timeout_ms=self._settings.rebalance_timeout_ms,
+            max_poll_interval_ms=self._settings.max_poll_interval_ms,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        )
+        client.subscribe(list(self._topics), listener=_Listener(self._revoked, self._assigned))
+        # The callbacks run before start() returns, and use the client.
+        self._client = client
+        return client
+
+    async def _revoked(self, revoked: set[TopicPartition]) -> None:
+        self._serving.clear()
+        try:
+            if revoked:
+                await self._on_revoked(set(revoked))
+        except BaseException as error:
+            self._callback_error = error
+            raise
+        finally:
+            self._places.clear()
+            self._pending_error = None
+
+    async def _assigned(self, assigned: set[TopicPartition]) -> None:
+        try:
+            if assigned:
+                await self._on_assigned(set(assigned))
+            for tp in set(assigned) - set(self._places):
+                await self.seek(tp, await self.start_position(tp))
+        except BaseException as error:
+            self._callback_error = error
+            raise
+        self._log.info("partitions assigned", partitions=sorted(f"{tp.topic}/{tp.partition}" for tp in assigned))
+        self._serving.set()
+
+    async def _take(
+        self,
+        client: AIOKafkaConsumer,
+        tps: tuple[TopicPartition, ...],
+        timeout_seconds: float,
+        limit: int | None,
+        *,
+        rest: Mapping[TopicPartition, Any] | None = None,
+    ) -> dict[TopicPartition, list[Any]]:
+        try:
+            async with asyncio.timeout(timeout_seconds + SILENCE_SECONDS):
+                taken: dict[TopicPartition, list[Any]] = await client.getmany(
+                    *tps, timeout_ms=round(timeout_seconds * 1000), max_records=limit
+                )
+        except (KafkaError, TimeoutError) as error:
+            # aiokafka counts calls in progress and forgets this one; without it max_poll_interval_ms is never noticed.
+            client._subscription._fetch_count = 0  # noqa: SLF001
+            if not rest:
+                raise
+            self._pending_error = error
+            return {}
+        return taken
+
+    def _hand_out(self, taken: Mapping[TopicPartition, list[Any]]) -> dict[TopicPartition, list[Record]]:
+        handed: dict[TopicPartition, list[Record]] = {}
+        for tp, records in taken.items():
+            place = self._places.get(tp)
+            if place is not None and records:
+                handed[tp] = [to_record(record) for record in records]
+                place.position, place.timestamp_ms = records[-1].offset + 1, records[-1].timestamp
+        return handed
+
+    async def _handle(self, error: Exception) -> None:
+        """Raises what the caller must know; what passes is logged once per outage."""
+        client = self._connected()
+        if isinstance(error, NoOffsetForPartitionError) and not self._serving.is_set():
+            return  # a partition of the next assignment that nobody sought yet
+        try:
+            if isinstance(error, OffsetOutOfRangeError):
+                await lost_or_retry(client, error)
+            elif not is_passing(error):
+                raise from_kafka(error, "fetch")
+        except (RetryableError, KafkaError, TimeoutError) as unanswered:
+            error = unanswered
+        self._outage.begin(in_words(error))
+
+    def _watch(self, client: AIOKafkaConsumer, *, answered: bool) -> None:
+        """Notices what aiokafka hides: an outage (getmany is empty for ever) and the death of its own tasks."""
+        for task in (client._fetcher._fetch_task, client._coordinator._coordination_task):  # noqa: SLF001
+            if task.done():
+                raise FatalError(f"the Kafka consumer broke down: {task.exception() or 'its task ended'}")
+        waiting = [tp for tp in self._places if tp not in client.paused()]
+        newest_ms = max((client.last_poll_timestamp(tp) or 0 for tp in waiting), default=0)
+        now = time.monotonic()
+        if answered or newest_ms != self._answered_ms:
+            self._answered_ms, self._silent_since = newest_ms, None
+            self._outage.end()
+        elif not waiting:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since > SILENCE_SECONDS:
+            self._outage.begin(f"no answer to a fetch for {SILENCE_SECONDS:g} s")
+
+    def _place(self, tp: TopicPartition) -> _Place:
+        place = self._places.get(tp)
+        if place is None:
+            raise OwnershipLost(f"{tp.topic}/{tp.partition} is not assigned")
+        return place
+
+    def _raise_callback_error(self) -> None:
+        error, self._callback_error = self._callback_error, None
+        if error is not None:
+            raise error
+
+    def _connected(self) -> AIOKafkaConsumer:
+        if self._client is None:
+            raise OwnershipLost("the consumer is not started, or stopped")
+        return self._client
+
+    def _coordinator(self) -> Any:
+        return self._connected()._coordinator  # noqa: SLF001  # aiokafka shows its generation nowhere else
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    def __init__(
+        self,
+        revoked: Callable[[set[TopicPartition]], Awaitable[None]],
+        assigned: Callable[[set[TopicPartition]], Awaitable[None]],
+    ) -> None:
+        self.on_partitions_revoked = revoked
+        self.on_partitions_assigned = assigned
+
+
+async def _stop_hard(client: AIOKafkaConsumer) -> None:
+    """Ends a consumer whose own stop() may hang: it waits for its coordination, which waits for Kafka."""
+    client._closed = True  # noqa: SLF001  # what __del__ looks at before it warns
+    coordinator, fetcher = client._coordinator, client._fetcher  # noqa: SLF001
+    tasks: list[asyncio.Task[Any] | None] = []
+    if coordinator is not None:
+        tasks += [coordinator._coordination_task, coordinator._heartbeat_task, coordinator._commit_refresh_task]  # noqa: SLF001
+    if fetcher is not None:
+        tasks += [fetcher._fetch_task, *fetcher._pending_tasks]  # noqa: SLF001
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await close_hard(client._client)  # noqa: SLF001

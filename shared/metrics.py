@@ -1,0 +1,338 @@
+"""Every metric, defined once: name, kind, help, labels, and what to do when it moves. docs/metrics.md follows from here.
+
+Names: prefix ``cryptoflow_``, base units (seconds, bytes), ``_total`` on counters, timestamps rather than ages, bounded
+labels. Bind ``.labels()`` once and update per batch. To add one: a line in the section of your service.
+Nothing here counts by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+SECTIONS = ("shared", "reader", "flattener", "s3writer")
+UNITS = ("timestamp_seconds", "seconds", "bytes", "ratio")
+Kind = Literal["counter", "gauge", "histogram"]
+LATENCY_BUCKETS_SECONDS = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What docs/metrics.md prints of a metric. `section` is the service that moves it, or ``shared``."""
+
+    section: str
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...]
+    when_it_moves: str
+
+    @property
+    def unit(self) -> str:
+        """The end of the name if it is a unit, else empty: a plain number."""
+        return next((unit for unit in UNITS if self.name.removesuffix("_total").endswith(f"_{unit}")), "")
+
+
+DEFINITIONS: list[Definition] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The metrics of one service."""
+
+    name: str
+
+    def counter(self, name: str, text: str, labels: tuple[str, ...] = (), *, when_it_moves: str) -> Counter:
+        """Only ever grows."""
+        self._define("counter", name, text, labels, when_it_moves)
+        return Counter(name, text, labels)
+
+    def gauge(self, name: str, text: str, labels: tuple[str, ...] = (), *, when_it_moves: str) -> Gauge:
+        """Goes up and down."""
+        self._define("gauge", name, text, labels, when_it_moves)
+        return Gauge(name, text, labels)
+
+    def histogram(
+        self,
+        name: str,
+        text: str,
+        labels: tuple[str, ...] = (),
+        *,
+        buckets: tuple[float, ...] = LATENCY_BUCKETS_SECONDS,
+        when_it_moves: str,
+    ) -> Histogram:
+        """How values are spread over `buckets`."""
+        self._define("histogram", name, text, labels, when_it_moves)
+        return Histogram(name, text, labels, buckets=buckets)
+
+    def _define(self, kind: Kind, name: str, text: str, labels: tuple[str, ...], when_it_moves: str) -> None:
+        DEFINITIONS.append(Definition(self.name, name, kind, text, labels, when_it_moves))
+
+
+# --- every service ----------------------------------------------------------------------------------------------------
+_shared = Section("shared")
+
+BUILD_INFO = _shared.gauge(
+    "cryptoflow_build_info",
+    "Always 1; the labels say what runs here.",
+    ("name", "environment", "version", "service", "release"),
+    when_it_moves="Join it to other series to see which release or configuration they come from.",
+)
+STARTED = _shared.gauge(
+    "cryptoflow_start_timestamp_seconds",
+    "When the process started, seconds since the epoch.",
+    when_it_moves="The service was restarted. Not by you: read the last lines of the log before it.",
+)
+READY = _shared.gauge(
+    "cryptoflow_ready",
+    "1 while /readyz answers 200.",
+    when_it_moves="0 for longer than a start takes: ask /readyz, it names what is missing and why.",
+)
+PROGRESS = _shared.gauge(
+    "cryptoflow_progress_timestamp_seconds",
+    "When the service's loop last made progress, seconds since the epoch.",
+    when_it_moves="More than 60 s in the past: the loop hangs and /healthz fails; `kill -USR1` prints every thread's stack; then restart.",
+)
+POSITION_LAG_RECORDS = _shared.gauge(
+    "cryptoflow_position_lag_records",
+    "Records between the consumer's position and the end of the partition.",
+    ("group", "topic", "partition"),
+    when_it_moves="Growing for minutes: add instances of this service, up to the partition count.",
+)
+POSITION_LAG_SECONDS = _shared.gauge(
+    "cryptoflow_position_lag_seconds",
+    "Age of the next record to be fetched; 0 at the end of the partition.",
+    ("group", "topic", "partition"),
+    when_it_moves="Growing for minutes: add instances of this service, up to the partition count.",
+)
+STORED_LAG_RECORDS = _shared.gauge(
+    "cryptoflow_stored_lag_records",
+    "Records between what is durable further down (committed) and the end of the partition.",
+    ("group", "topic", "partition"),
+    when_it_moves="At rest it equals the flush window: do not scale on it. Above three windows: the store or the next topic does not take what it is given.",
+)
+STORED_LAG_SECONDS = _shared.gauge(
+    "cryptoflow_stored_lag_seconds",
+    "Age of the oldest record that is not durable further down; 0 if there is none.",
+    ("group", "topic", "partition"),
+    when_it_moves="Near retention: data is about to be lost. Bring the store back, or raise retention_hours at once.",
+)
+PRODUCED_RECORDS = _shared.counter(
+    "cryptoflow_produced_records_total",
+    "Records that Kafka acknowledged.",
+    ("topic",),
+    when_it_moves="Flat while sources are enabled: look at failed sends and at Kafka.",
+)
+PRODUCED_BYTES = _shared.counter(
+    "cryptoflow_produced_bytes_total",
+    "Bytes of the values of acknowledged records, before compression.",
+    ("topic",),
+    when_it_moves="Doubling without new symbols: the venue sends more levels; check disk and retention.",
+)
+PRODUCER_FAILURES = _shared.counter(
+    "cryptoflow_producer_failures_total",
+    "Producers that ended at a failed send.",
+    ("topic",),
+    when_it_moves="Kafka had no leader or no room for request_timeout_ms; look at the brokers. Each leaves gaps of cause `produce` (reader) or a restart (flattener).",
+)
+CONSUMED_RECORDS = _shared.counter(
+    "cryptoflow_consumed_records_total",
+    "Records taken from a topic.",
+    ("topic",),
+    when_it_moves="Flat while the lag grows: the service is stuck; see /healthz.",
+)
+REBALANCES = _shared.counter(
+    "cryptoflow_rebalances_total",
+    "Times this member was given partitions.",
+    ("group",),
+    when_it_moves="More often than deployments: members miss session_timeout_ms; look for restarts or an overloaded host.",
+)
+LATENCY = _shared.histogram(
+    "cryptoflow_latency_seconds",
+    "From the receipt of the exchange's bytes until a stage is done: published, flattened, stored.",
+    ("stage",),
+    when_it_moves="`published` up: Kafka is slow. `flattened` up alone: add flatteners. `stored` equals the flush window at rest.",
+)
+CHANNEL_DEPTH_BYTES = _shared.gauge(
+    "cryptoflow_channel_depth_bytes",
+    "Bytes queued in this process in front of a topic.",
+    ("topic",),
+    when_it_moves="Near channels.buffer_bytes: Kafka takes less than the exchange sends; gaps of cause `overflow` follow.",
+)
+DEAD_LETTERS = _shared.counter(
+    "cryptoflow_dead_letters_total",
+    "Records that cannot be processed and went to the dead-letter topic.",
+    ("stage", "reason"),
+    when_it_moves="`cryptoflow dead-letters list` shows them. All of one reason: the venue changed its format.",
+)
+
+_PER_PARTITION = (POSITION_LAG_RECORDS, POSITION_LAG_SECONDS, STORED_LAG_RECORDS, STORED_LAG_SECONDS)
+
+
+def remove_partition(group: str, topic: str, partition: int) -> None:
+    """Forgets the lags of a partition that was revoked: another member reports them now."""
+    for gauge in _PER_PARTITION:
+        gauge.remove(group, topic, str(partition))
+
+
+# --- reader -----------------------------------------------------------------------------------------------------------
+_reader = Section("reader")
+
+POLLS = _reader.counter(
+    "cryptoflow_polls_total",
+    "Polls of order-book snapshots by what became of them: `ok`, or the named fault, or why none was sent.",
+    ("exchange", "market", "reason"),
+    when_it_moves="Anything but `ok` is a hole in fobs, and a gap row says so. `late`, `no_weight`, `no_connection`: the plan is too dense, see `cryptoflow check-config`. `rate_limited`: others spend this address's budget, lower reader.weight_share. `queue_full`: Kafka does not keep up.",
+)
+POLL_SECONDS = _reader.histogram(
+    "cryptoflow_poll_seconds",
+    "From the request's leaving to the last byte of its answer.",
+    ("exchange", "market"),
+    when_it_moves="Near reader.request_timeout_seconds: the venue or the way to it is slow; late polls follow.",
+)
+REQUEST_WEIGHT_USED = _reader.gauge(
+    "cryptoflow_request_weight_used",
+    "Request weight spent in the running minute, by our count or the venue's, whichever is higher.",
+    ("ip", "group"),
+    when_it_moves="Far above what this reader's polls cost: something else uses the address.",
+)
+REQUEST_WEIGHT_LIMIT = _reader.gauge(
+    "cryptoflow_request_weight_limit",
+    "Request weight per minute that the venue allows an address; reader.weight_share of it is spent.",
+    ("ip", "group"),
+    when_it_moves="The venue changed its limit: run `cryptoflow check-config` again.",
+)
+BANNED_UNTIL = _reader.gauge(
+    "cryptoflow_address_banned_until_timestamp_seconds",
+    "Until when the venue refuses a source address, seconds since the epoch; 0 if it never did.",
+    ("ip", "group"),
+    when_it_moves="In the future: the address stands down and its symbols are in a gap `ban`. Look for what broke the limit before it ends; bans grow up to three days.",
+)
+GAPS = _reader.counter(
+    "cryptoflow_gaps_total",
+    "Gap records written, by cause.",
+    ("kind", "exchange", "market", "cause"),
+    when_it_moves="`start` and `stop` follow restarts. Any other is data that could not be recorded: the rows of cause `…` say which symbols and since when.",
+)
+RECORDS_UNACKNOWLEDGED = _reader.counter(
+    "cryptoflow_records_unacknowledged_total",
+    "Records whose producer failed before Kafka acknowledged them: never sent again, told by a gap `produce`.",
+    ("topic",),
+    when_it_moves="Kafka was away for longer than request_timeout_ms; look at the brokers.",
+)
+SYMBOLS_NOT_TRADING = _reader.gauge(
+    "cryptoflow_symbols_not_trading",
+    "Configured symbols that the venue's instrument list does not show as trading.",
+    ("exchange", "market"),
+    when_it_moves="Delisted, halted or misspelt: the log names them; take them out of the configuration.",
+)
+
+# --- flattener --------------------------------------------------------------------------------------------------------
+_flattener = Section("flattener")
+
+# --- s3writer ---------------------------------------------------------------------------------------------------------
+_s3writer = Section("s3writer")
+
+FLUSHES = _s3writer.counter(
+    "cryptoflow_flushes_total",
+    "Buffers that became a claim and its files, by what triggered them and how they ended:"
+    " written, adopted (another writer's claim for the range was first), disowned (the partition went to another).",
+    ("kind", "trigger", "outcome"),
+    when_it_moves="Mostly `bytes` or `rows` instead of `interval`: raise writer.buffer.max_bytes or add s3writers. `adopted` outside of rebalances: two writers hold one partition; look at session_timeout_ms and at clocks.",
+)
+FLUSH_SECONDS = _s3writer.histogram(
+    "cryptoflow_flush_duration_seconds",
+    "From the decision to flush a buffer until its files exist.",
+    ("kind",),
+    when_it_moves="Near the flush interval: the store is slow or one core does not do; add s3writers.",
+)
+STORED_FILES = _s3writer.counter(
+    "cryptoflow_stored_files_total",
+    "Parquet files created.",
+    ("kind",),
+    when_it_moves="It costs one PUT each: raise the flush interval if that is too many.",
+)
+STORED_ROWS = _s3writer.counter(
+    "cryptoflow_stored_rows_total",
+    "Rows in the Parquet files created.",
+    ("kind",),
+    when_it_moves="Flat while norm topics grow: look at cryptoflow_store_unavailable and at /readyz.",
+)
+STORED_BYTES = _s3writer.counter(
+    "cryptoflow_stored_bytes_total",
+    "Bytes of the Parquet files created.",
+    ("kind",),
+    when_it_moves="It is what the bill grows by.",
+)
+LAST_FLUSH = _s3writer.gauge(
+    "cryptoflow_last_flush_timestamp_seconds",
+    "When a flush of this partition last ended, seconds since the epoch; 0 before the first.",
+    ("topic", "partition"),
+    when_it_moves="Older than two flush intervals while the stored lag grows: the store does not take the files.",
+)
+WRITER_BUFFER_BYTES = _s3writer.gauge(
+    "cryptoflow_writer_buffer_bytes",
+    "Bytes of norm records in memory that are not stored yet, those being flushed included.",
+    when_it_moves="At writer.buffer.max_bytes fetching stops: the store is down or too slow.",
+)
+CLAIMS_FINISHED = _s3writer.counter(
+    "cryptoflow_claims_finished_total",
+    "Claims of another writer, or of an earlier life of this one, that were found incomplete and finished.",
+    ("kind",),
+    when_it_moves="Once per crash or rebalance is what claims are for. Steadily: writers die while they flush; look at their logs.",
+)
+CLAIMS_LOST = _s3writer.counter(
+    "cryptoflow_claims_lost_total",
+    "Claims whose files could not be made any more, because Kafka had deleted the records.",
+    ("kind",),
+    when_it_moves="Data is gone. `cryptoflow lake verify` lists the files; raise retention_hours above your longest outage.",
+)
+SOURCE_HOLES = _s3writer.counter(
+    "cryptoflow_source_holes_total",
+    "Ranges of raw offsets that no norm record covered. They stand in the claims.",
+    ("kind",),
+    when_it_moves="Data is missing for every symbol of that partition: `cryptoflow lake verify` lists the ranges. Look at the flattener's log and at the raw topic's retention.",
+)
+SOURCE_HOLE_RECORDS = _s3writer.counter(
+    "cryptoflow_source_hole_records_total",
+    "Raw records in those ranges.",
+    ("kind",),
+    when_it_moves="As cryptoflow_source_holes_total.",
+)
+REPEATED_RECORDS = _s3writer.counter(
+    "cryptoflow_repeated_records_total",
+    "Norm records that repeated what was taken already, and were dropped whole.",
+    ("kind",),
+    when_it_moves="A few after a flattener's crash are expected. Steadily: two flatteners hold one partition.",
+)
+STORE_FAILURES = _s3writer.counter(
+    "cryptoflow_store_failures_total",
+    "Calls of the store that failed and are tried again.",
+    when_it_moves="The store throttles, is down, or the network is; /readyz says what it answered.",
+)
+STORE_UNAVAILABLE = _s3writer.gauge(
+    "cryptoflow_store_unavailable",
+    "1 while a call of the store is being tried again.",
+    when_it_moves="1 for minutes: bring the store back. Nothing is lost while Kafka keeps the records: compare the stored lag with retention.",
+)

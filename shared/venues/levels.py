@@ -1,0 +1,238 @@
+"""The levels of many books at once: raw JSON arrays of ``["price","quantity"]`` to exact float64 columns.
+
+Each value is the correctly rounded float64 of the venue's text. No Python object is made per level where the text is
+plain (digits and dots in strings, no whitespace), which is all a venue sends in practice; anything else goes, array by
+array, through an exact slow path that either understands it or says why not. Never alters the order, never drops a
+level, never does I/O. An impossible level (not a number, not finite, a negative quantity) spoils its whole array.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import simdjson
+
+from shared.errors import PoisonMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+EXACT_DIGITS = 15
+"""Any decimal of so many significant digits survives a float64; a longer one may not (it stays in the raw topic)."""
+
+_NUMBER_BYTES = b"0123456789."
+_LEVEL_SKELETON = b'["",""],'
+_DECIMAL = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_SHOWN_CHARACTERS = 60
+_DOCUMENT_BYTES = 32_768  # text, masks, tape and values together stay within a core's cache
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One array, its shape known: `text` holds plain levels still to be parsed, or `values` what the slow path read."""
+
+    count: int
+    text: bytes = b""
+    values: Floats | None = None
+    imprecise: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The levels of some sides, one side after the other in the order given."""
+
+    prices: Floats
+    quantities: Floats
+    counts: list[int]  # levels of each side; 0 where it is poison
+    imprecise: int = 0  # values with more than `EXACT_DIGITS` significant digits
+    poison: dict[int, PoisonMessage] = field(default_factory=dict)  # by position of the side
+
+
+def scan(array: bytes) -> Side:
+    """How many levels a raw JSON array holds. Raises `PoisonMessage` (``bad_levels``, ``not_a_number``, …).
+
+    Digits and dots taken out, a plain array leaves a text that only its number of levels decides: what is not where it
+    belongs, a bracket or a comma inside a string too, shows here. A count is final, its numbers are not yet read.
+    """
+    if array == b"[]":
+        return Side(0)
+    skeleton = array.translate(None, _NUMBER_BYTES)
+    count = len(skeleton) // len(_LEVEL_SKELETON)
+    if count and skeleton == b"[" + (_LEVEL_SKELETON * count)[:-1] + b"]":
+        return Side(count, text=array[1:-1])
+    return _read_exactly(array)
+
+
+class LevelParser:
+    """Reads scanned sides. Keeps a parser and scratch memory, so each thread needs its own."""
+
+    def __init__(self) -> None:
+        self._parser = simdjson.Parser()
+        self._document = np.empty(0, np.uint8)
+        self._kept = np.empty(0, np.bool_)
+
+    def parse(self, sides: Sequence[Side]) -> Levels:
+        """All levels of all sides. A side that turns out impossible is in `Levels.poison` and has no levels."""
+        counts = [side.count for side in sides]
+        plain = [side for side in sides if side.text]
+        if len(plain) == sum(1 for count in counts if count):
+            documents = [self._parse_plain(document) for document in _documents(plain)]
+            values = [document for document, _ in documents if document is not None]
+            if len(values) == len(documents):
+                joined = values[0] if len(values) == 1 else np.concatenate([np.empty(0), *values])
+                return Levels(*_columns(joined), counts, sum(imprecise for _, imprecise in documents))
+        return self._parse_one_by_one(sides)
+
+    def _parse_one_by_one(self, sides: Sequence[Side]) -> Levels:
+        parts: list[Floats] = [np.empty(0)]
+        counts: list[int] = []
+        poison: dict[int, PoisonMessage] = {}
+        imprecise = 0
+        for index, side in enumerate(sides):
+            values: Floats | None = side.values if side.values is not None else np.empty(0)
+            digits = side.imprecise
+            if side.text:
+                values, digits = self._parse_plain([side])
+            if values is None:
+                try:
+                    exact = _read_exactly(b"[" + side.text + b"]")
+                except PoisonMessage as error:
+                    poison[index] = error
+                    counts.append(0)
+                    continue
+                assert exact.values is not None  # it has levels: its text was not empty
+                values, digits = exact.values, exact.imprecise
+            parts.append(values)
+            counts.append(len(values) // 2)
+            imprecise += digits
+        return Levels(*_columns(np.concatenate(parts)), counts, imprecise, poison)
+
+    def _parse_plain(self, sides: Sequence[Side]) -> tuple[Floats | None, int]:
+        """Price, quantity, price, … of plain sides, and how many of them are imprecise; None where JSON refuses them.
+
+        Quotes and brackets become spaces, which leaves one flat JSON array of numbers; scan() has proven the shape.
+        JSON's grammar does the rest: it refuses ``1.``, ``.5``, ``007``, ``1.2.3``, an empty string, and the parser
+        refuses integers above 64 bits and what rounds to infinity. Those texts go the slow way.
+        """
+        text = np.frombuffer(b",".join([side.text for side in sides]), np.uint8)
+        size = len(text)
+        if size + 2 > len(self._document):
+            self._document = np.empty(2 * size + 2, np.uint8)
+            self._kept = np.empty(2 * size, np.bool_)
+        document, kept = self._document[: size + 2], self._kept[:size]
+        body = document[1:-1]
+        np.subtract(text, ord(","), out=body)  # wraps: ',' 0, '.' 2, digits 4 to 13, quotes and brackets above
+        np.less_equal(body, 13, out=kept)
+        imprecise = _count_imprecise(text, kept)
+        np.multiply(text, kept, out=body)
+        np.maximum(body, ord(" "), out=body)
+        document[0], document[-1] = ord("["), ord("]")
+        try:
+            parsed = self._parser.parse(document.tobytes())
+        except ValueError:
+            return None, 0
+        values: Floats = np.frombuffer(parsed.as_buffer(of_type="d"), np.float64)
+        del parsed  # the parser cannot be used again while its document lives
+        assert len(values) == 2 * sum(side.count for side in sides)
+        return values, imprecise
+
+
+def _documents(sides: Sequence[Side]) -> Iterator[list[Side]]:
+    """`sides` in runs of about `_DOCUMENT_BYTES`, never empty."""
+    document: list[Side] = []
+    size = 0
+    for side in sides:
+        document.append(side)
+        size += len(side.text)
+        if size >= _DOCUMENT_BYTES:
+            yield document
+            document, size = [], 0
+    if document:
+        yield document
+
+
+def _columns(values: Floats) -> tuple[Floats, Floats]:
+    return np.ascontiguousarray(values[0::2]), np.ascontiguousarray(values[1::2])
+
+
+def _count_imprecise(text: NDArray[np.uint8], kept: NDArray[np.bool_]) -> int:
+    """How many numbers have more than `EXACT_DIGITS` significant digits. `kept`: digits, dots and (alone) commas.
+
+    Such a number is at least 16 characters long, so it fills three aligned words of 4 in a row: where no three words
+    are full, which is the rule, that is the whole cost. Padded numbers (spot has 8 decimals) need the second test.
+    """
+    words = kept[: len(kept) // 4 * 4].view(np.uint32) == 0x01010101  # noqa: PLR2004
+    if not (words[:-2] & words[1:-1] & words[2:]).any():
+        return 0
+    run = kept
+    for length in (1, 2, 4, 8):
+        run = run[:-length] & run[length:]  # now: a number goes on for 2, 4, 8, 16 characters from here
+    if not run.any():
+        return 0
+    edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    starts, ends = edges[0::2], edges[1::2]
+    long = ends - starts > EXACT_DIGITS
+    starts, ends = starts[long], ends[long]
+    nonzero = np.flatnonzero((text >= ord("1")) & kept)
+    first = np.searchsorted(nonzero, starts)
+    last = np.searchsorted(nonzero, ends) - 1
+    has_value = first <= last
+    first, last = nonzero[first[has_value]], nonzero[last[has_value]]
+    dots = np.flatnonzero(text == ord("."))
+    dots_within = np.searchsorted(dots, last) - np.searchsorted(dots, first)
+    return int(np.count_nonzero(last - first + 1 - dots_within > EXACT_DIGITS))
+
+
+def _read_exactly(array: bytes) -> Side:
+    """The slow path: any JSON array of two-element arrays of decimal strings or JSON numbers."""
+    try:
+        levels = json.loads(array, parse_int=_Text, parse_float=_Text, parse_constant=_Text)
+    except (ValueError, RecursionError) as error:
+        raise PoisonMessage("bad_levels", f"not an array of levels: {error!a}") from error
+    if not isinstance(levels, list):
+        raise PoisonMessage("bad_levels", f"not an array of levels: {_shown(levels)}")
+    values: list[float] = []
+    imprecise = 0
+    for level in levels:
+        if not isinstance(level, list) or len(level) != 2:  # noqa: PLR2004 - a price and a quantity
+            raise PoisonMessage("bad_level", f"not a price and a quantity: {_shown(level)}")
+        for text in level:
+            values.append(_read_number(text))
+            imprecise += _significant_digits(text) > EXACT_DIGITS
+        if values[-1] < 0:
+            raise PoisonMessage("negative_quantity", f"quantity {values[-1]} at price {values[-2]}")
+    return Side(len(levels), values=np.array(values, np.float64), imprecise=imprecise)
+
+
+class _Text(str):
+    """A JSON number's own text."""
+
+    __slots__ = ()
+
+
+def _read_number(text: Any) -> float:
+    if isinstance(text, str) and _DECIMAL.fullmatch(text):
+        value = float(text)
+        if abs(value) != float("inf"):
+            return value
+    elif not isinstance(text, str) or text.lower().lstrip("+-") not in {"nan", "inf", "infinity"}:
+        raise PoisonMessage("not_a_number", f"{_shown(text)} is not a decimal number")
+    raise PoisonMessage("not_finite", f"{_shown(text)} is not a finite float64")
+
+
+def _significant_digits(text: str) -> int:
+    digits = re.split("[eE]", text)[0].lstrip("-").replace(".", "").strip("0")
+    return len(digits)
+
+
+def _shown(value: object) -> str:
+    """Pure ASCII: a lone surrogate from JSON cannot be encoded in a header."""
+    return ascii(value)[:_SHOWN_CHARACTERS]

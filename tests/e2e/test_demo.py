@@ -1,0 +1,186 @@
+"""The demo as a user runs it: its own words, its exit code, what lies in the lake, and that nothing is left running."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import psutil
+import pytest
+
+from cryptoflow.demo_broker import _embedded_program, docker_answers
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 14
+TIMEOUT_SECONDS = 150
+
+pytestmark = [
+    pytest.mark.xdist_group("demo"),
+    pytest.mark.skipif(
+        _embedded_program() is None and not docker_answers(),
+        reason="neither noida-db nor Docker is there: the demo has no broker",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    output: str
+    folder: Path
+
+    @property
+    def stream(self) -> str:
+        return re.search(r"stream (demo_\d+_\d+)", self.output)[1]
+
+    def rows(self) -> int:
+        files = f"{self.folder}/demo-lake/fobs/**/fobs-{self.stream}-*.parquet"
+        return duckdb.execute("SELECT count(side) FROM read_parquet(?)", [files]).fetchone()[0]
+
+
+def start(folder: Path, *arguments: str, seconds: float = SECONDS) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "DEMO_SECONDS": str(seconds), "COLUMNS": "120"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "cryptoflow.demo", *arguments],
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(demo: subprocess.Popen, folder: Path, before: str = "") -> Ended:
+    rest, _ = demo.communicate(timeout=TIMEOUT_SECONDS)
+    return Ended(demo.returncode, before + rest, folder)
+
+
+def read_until(demo: subprocess.Popen, text: str) -> str:
+    """All it has printed up to a line that holds `text`."""
+    read = ""
+    for line in demo.stdout:
+        read += line
+        if text in line:
+            return read
+    pytest.fail(f"it ended without saying {text!r}:\n{read}")
+
+
+def left_running(folder: Path) -> list[str]:
+    """Processes that work in `folder`; every part of the demo does."""
+    return [" ".join(process.info["cmdline"] or []) for process in processes_in(folder)]
+
+
+def processes_in(folder: Path) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter(["cwd", "cmdline", "status"]):
+        cwd = process.info["cwd"]
+        if cwd and Path(cwd).is_relative_to(folder) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            yield process
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def first(folder) -> Ended:
+    return finish(start(folder), folder)
+
+
+def test_it_ends_by_itself_with_exit_code_0_and_a_proven_lake(first):
+    assert first.code == 0, first.output
+    assert "lake verify    green" in first.output
+    assert "against truth  equal" in first.output
+
+
+def test_the_rows_of_levels_are_those_that_the_exchange_served(first):
+    served, rows = re.search(r"([\d,]+) levels served = ([\d,]+) rows", first.output).groups()
+    assert served == rows
+    assert int(rows.replace(",", "")) == first.rows() > 0
+
+
+def test_all_three_markets_are_recorded(first):
+    books = duckdb.execute(
+        "SELECT DISTINCT market FROM read_parquet(?, hive_partitioning = true) WHERE side IS NOT NULL",
+        [f"{first.folder}/demo-lake/fobs/**/*.parquet"],
+    ).fetchall()
+    assert {market for (market,) in books} == {"spot", "future", "inverse"}
+
+
+def test_nothing_is_left_running(first):
+    assert left_running(first.folder) == []
+
+
+def test_the_commands_it_prints_work_when_pasted(first):
+    commands = first.output.split("Look further:\n")[1]
+    done = subprocess.run(
+        ["bash", "-e"], input=commands, cwd=first.folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "bid_quantity" in done.stdout
+
+
+def test_a_second_run_adds_to_the_lake_and_ends_with_ctrl_c(first):
+    demo = start(first.folder, seconds=600)
+    read = read_until(demo, "levels served")
+    demo.send_signal(signal.SIGINT)
+    second = finish(demo, first.folder, read)
+    assert second.code == 0, second.output
+    assert "lake verify    green" in second.output
+    assert "against truth  equal" in second.output
+    assert second.stream != first.stream
+    assert second.rows() > 0
+    assert first.rows() > 0, "the older run is still there"
+    assert left_running(first.folder) == []
+
+
+def test_a_second_ctrl_c_stops_at_once_and_leaves_nothing_running(tmp_path):
+    demo = start(tmp_path, seconds=600)
+    read = read_until(demo, "Logs")
+    demo.send_signal(signal.SIGINT)
+    read += read_until(demo, "draining")
+    demo.send_signal(signal.SIGTERM)
+    ended = finish(demo, tmp_path, read)
+    assert ended.code == 130, ended.output
+    assert left_running(tmp_path) == []
+
+
+def test_a_demo_that_is_killed_leaves_nothing_running(tmp_path):
+    demo = start(tmp_path, seconds=600)
+    read_until(demo, "Logs")
+    parts = list(processes_in(tmp_path / ".demo"))
+    assert len(parts) >= 4
+    demo.kill()
+    demo.communicate()
+    _, alive = psutil.wait_procs(parts, timeout=30)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_service_that_dies_is_named_with_the_end_of_its_log(tmp_path):
+    demo = start(tmp_path, seconds=600)
+    read = read_until(demo, "Logs")
+    flattener = next(process for process in processes_in(tmp_path) if "services.flattener" in process.info["cmdline"])
+    flattener.kill()
+    ended = finish(demo, tmp_path, read)
+    assert ended.code == 1, ended.output
+    assert "FAILED: flattener ended by itself (killed by SIGKILL)" in ended.output
+    assert '"event"' in ended.output, "the log's end is shown"
+    assert left_running(tmp_path) == []
+
+
+def test_a_kafka_that_is_not_there_is_said_in_words(tmp_path):
+    ended = finish(start(tmp_path, "--bootstrap-servers", "127.0.0.1:1"), tmp_path)
+    assert ended.code == 1, ended.output
+    assert "the Kafka at 127.0.0.1:1" in ended.output
+    assert "Traceback" not in ended.output
+    assert left_running(tmp_path) == []
+
+
+def test_a_folder_that_is_no_lake_is_refused(tmp_path):
+    (tmp_path / "demo-lake").mkdir()
+    (tmp_path / "demo-lake" / "holiday.jpg").touch()
+    ended = finish(start(tmp_path), tmp_path)
+    assert ended.code == 1
+    assert "demo-lake is no lake (there is 'holiday.jpg' in it)" in ended.output

@@ -1,0 +1,156 @@
+"""The digest against a slow reference written from its definition alone, and against pinned vectors."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import FatalError
+from shared.lake.parquet import digest
+from shared.lake.schema import FILE_SCHEMAS
+from tests.lakes import fobs_rows, gap_row, table
+
+TIME = pa.timestamp("us", tz="UTC")
+COLUMNS = {
+    "i64": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    "i32": (pa.int32(), st.integers(-(2**31), 2**31 - 1)),
+    "f64": (pa.float64(), st.floats()),
+    "time": (TIME, st.integers(-(2**62), 2**62)),
+    "text": (pa.string(), st.text(st.characters(exclude_categories=["Cs"]), max_size=6)),
+}
+
+
+def reference(rows: pa.Table) -> str:
+    """Row by row, by the docstring of `digest`, in nothing but struct and bytes."""
+    fed = struct.pack("<q", rows.num_rows)
+    for name, type_ in zip(rows.column_names, rows.schema.types, strict=True):
+        column = rows.column(name)
+        if type_ == TIME:
+            column = column.cast(pa.int64())
+        python = column.to_pylist()
+        text = pa.types.is_string(type_) or pa.types.is_dictionary(type_)
+        if text:
+            encoded = [b"" if value is None else value.encode() for value in python]
+            fed += b"".join(struct.pack("<q", len(value)) for value in encoded) + b"".join(encoded)
+        else:
+            code = "<d" if type_ == pa.float64() else "<q"
+            fed += b"".join(b"\0" * 8 if value is None else struct.pack(code, value) for value in python)
+        fed += bytes(value is not None for value in python)
+    return xxhash.xxh3_128(fed).hexdigest()
+
+
+@st.composite
+def tables(draw):
+    rows = draw(st.integers(0, 12))
+    columns = {
+        name: pa.array(draw(st.lists(st.none() | values, min_size=rows, max_size=rows)), type_, from_pandas=False)
+        for name, (type_, values) in COLUMNS.items()
+    }
+    return pa.table(columns)
+
+
+@given(tables())
+def test_the_digest_is_what_its_definition_says(rows):
+    assert digest(rows) == reference(rows)
+
+
+@given(tables(), st.lists(st.integers(0, 12)), st.integers(0, 4), st.integers(0, 4))
+def test_chunks_slices_and_dictionaries_change_nothing(rows, cuts, before, after):
+    cuts = sorted({0, rows.num_rows, *(cut for cut in cuts if cut < rows.num_rows)})
+    padded = pa.concat_tables([rows.slice(0, before), rows, rows.slice(0, after)]).combine_chunks()
+    sliced = padded.slice(min(before, rows.num_rows), rows.num_rows)
+    pieces = [sliced.slice(start, end - start) for start, end in pairwise(cuts)]
+    chunked = pa.concat_tables(pieces) if pieces else sliced
+    as_dictionary = chunked.set_column(
+        chunked.column_names.index("text"), "text", chunked.column("text").dictionary_encode()
+    )
+    assert {digest(sliced), digest(chunked), digest(as_dictionary)} == {digest(rows)}
+
+
+def test_a_validity_buffer_without_nulls_changes_nothing():
+    values = pa.array([1, 2, 3], pa.int64())
+    all_valid = pa.array([True] * 3).buffers()[1]
+    with_buffer = pa.Array.from_buffers(pa.int64(), 3, [all_valid, values.buffers()[1]])
+    assert with_buffer.buffers()[0] is not None
+    assert digest(pa.table({"a": with_buffer})) == digest(pa.table({"a": values}))
+
+
+def test_what_lies_under_a_null_changes_nothing():
+    mask = pa.array([True, False, True]).buffers()[1]
+    one, other = pa.array([1, 2, 3], pa.int64()), pa.array([1, 99, 3], pa.int64())
+    hidden = [pa.Array.from_buffers(pa.int64(), 3, [mask, values.buffers()[1]]) for values in (one, other)]
+    assert digest(pa.table({"a": hidden[0]})) == digest(pa.table({"a": hidden[1]}))
+    words = [pa.array(["a", word, "c"]) for word in ("x", "yyyy")]
+    hidden = [pa.Array.from_buffers(pa.string(), 3, [mask, *word.buffers()[1:]]) for word in words]
+    assert digest(pa.table({"a": hidden[0]})) == digest(pa.table({"a": hidden[1]}))
+
+
+def test_a_null_inside_a_dictionary_is_a_null():
+    indices, words = pa.array([0, 1, None], pa.int16()), pa.array(["bid", None])
+    column = pa.DictionaryArray.from_arrays(indices, words)
+    assert digest(pa.table({"a": column})) == digest(pa.table({"a": pa.array(["bid", None, None], pa.string())}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([0], [None]),
+        ([1, 2], [2, 1]),
+        ([0.0], [-0.0]),
+        (["ab", "c"], ["a", "bc"]),
+        ([""], [None]),
+        (["a", None], [None, "a"]),
+        ([0], [0, 0]),
+    ],
+    ids=["zero and null", "order", "sign of zero", "where a string ends", "empty and null", "which is null", "rows"],
+)
+def test_rows_that_differ_have_other_digests(one, other):
+    type_ = pa.array([value for value in one if value is not None]).type
+    assert digest(pa.table({"a": pa.array(one, type_)})) != digest(pa.table({"a": pa.array(other, type_)}))
+
+
+def test_a_column_type_without_a_definition_is_refused():
+    with pytest.raises(FatalError, match="not defined for columns of bool"):
+        digest(pa.table({"a": [True]}))
+
+
+VECTORS = {
+    "no rows": (FILE_SCHEMAS["fobs"].empty_table, "2c0a8a99dc147d5445c3b49d035665b2"),
+    "two snapshots": (lambda: fobs_rows(2), "43cadd50037e660ef28fc0db6ab48e89"),
+    "a gap": (lambda: gap_row(raw_offset=7, partition=3), "2bb2fc110aa40881d0f80bcfed0c67e3"),
+    "deltas": (
+        lambda: table(
+            "fobd",
+            timestamp=[1_790_000_000_000_000, 1_790_000_000_000_001],
+            recv_ns=[1_790_000_000_000_000_123, 1_790_000_000_000_001_456],
+            event_time=[1_789_999_999_990_000, None],
+            transaction_time=[None, None],
+            type=["update", "gap"],
+            first_update_id=[11, 21],
+            update_id=[20, None],
+            prev_update_id=[10, 20],
+            depth_limit=[None, None],
+            side=["bid", None],
+            price=[0.1, None],
+            quantity=[0.0, None],
+            gap_cause=[None, "disconnect"],
+            gap_since=[None, 1_790_000_000_000_000],
+            conn=["host:1:1", "host:1:1"],
+            raw_partition=[5, 5],
+            raw_offset=[100, 101],
+        ),
+        "26109b9696a3b29bfcc7eae25a752dcd",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "expected"), VECTORS.values(), ids=VECTORS)
+def test_vectors(rows, expected):
+    assert reference(rows()) == expected
+    assert digest(rows()) == expected
