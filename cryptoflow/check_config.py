@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from services.reader.shards import plan_shards, read_shards
 from shared.config_sources import Keys
+from shared.errors import ConfigError
 from shared.log import MASK
 from shared.settings import Settings
-from shared.venues import venue
+from shared.venues import VENUES, venue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from services.reader.shards import Shard
     from shared.settings import Loaded, SnapshotSettings
 
 MINUTE_MS = 60_000
@@ -80,12 +83,13 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the settings amount to; `problems` says what of it cannot be."""
+    """What the settings amount to; `problems` says what of it cannot be, `notes` what may not be meant."""
 
     markets: tuple[MarketLoad, ...]
     budgets: tuple[Budget, ...]
     output: Output
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
@@ -103,31 +107,37 @@ def effective(loaded: Loaded) -> Iterator[Effective]:
 
 
 def plan(loaded: Loaded) -> Plan:
-    """The arithmetic. A limit the venue refuses, or more weight than the budget, is a problem in words."""
+    """The arithmetic. What a venue or a shard file refuses, or more weight than the budget, is a problem in words."""
     settings = loaded.settings
     problems: list[str] = []
     markets: list[MarketLoad] = []
-    for address, exchange, market, symbols in assignments(settings):
-        snapshots = getattr(getattr(settings.source, exchange), market).orderbook.snapshots
-        try:
-            markets.append(_market_load(address, exchange, market, len(symbols), snapshots))
-        except ValueError as error:
+    enabled = {(exchange, market): found.orderbook.snapshots for exchange, market, found in settings.source.snapshots()}
+    for (exchange, market), snapshots in enabled.items():
+        if refusal := venue(exchange, market).check_limit(snapshots.limit):
             key = f"source.{exchange}.{market}.orderbook.snapshots.limit"
-            problem = f"{loaded.origins.get(key, 'default')}: {key}: {error}"
-            problems += [] if problem in problems else [problem]
-    budgets = list(_budgets(settings, markets))
-    for budget in budgets:
-        if budget.weight_per_minute > budget.budget_per_minute:
-            problems.append(_too_much(budget, markets))
-    return Plan(tuple(markets), tuple(budgets), _output(settings), tuple(problems))
-
-
-def assignments(settings: Settings) -> list[tuple[str, str, str, tuple[str, ...]]]:
-    """(source address, exchange, market, symbols) as the reader's shards divide them. Raises `ConfigError`."""
-    return [
-        ("default route", exchange, market, found.orderbook.snapshots.symbols)
-        for exchange, market, found in settings.source.snapshots()
+            problems.append(f"{loaded.origins.get(key, 'default')}: {key}: {refusal}")
+    try:
+        for shard in _shards(settings, enabled):
+            markets += [
+                _market_load(shard.ip or "default route", exchange, market, len(symbols), enabled[exchange, market])
+                for (exchange, market), symbols in shard.symbols.items()
+                if venue(exchange, market).check_limit(enabled[exchange, market].limit) is None
+            ]
+    except ConfigError as error:
+        problems += error.problems
+    budgets = tuple(_budgets(settings, markets))
+    problems += [
+        _too_much(budget, markets) for budget in budgets if budget.weight_per_minute > budget.budget_per_minute
     ]
+    return Plan(tuple(markets), budgets, _output(settings), tuple(problems), tuple(_notes(settings)))
+
+
+def _shards(settings: Settings, enabled: Mapping[tuple[str, str], SnapshotSettings]) -> list[Shard]:
+    """As the reader divides the symbols, on all hosts that share the file. Raises `ConfigError`."""
+    reader = settings.reader
+    content = None if reader.ip_shards_file is None else read_shards(reader.ip_shards_file)
+    symbols = {market: snapshots.symbols for market, snapshots in enabled.items()}
+    return plan_shards(content, symbols, list(VENUES), shard_ip=reader.shard_ip, local=lambda _: True)
 
 
 def _market_load(address: str, exchange: str, market: str, symbols: int, snapshots: SnapshotSettings) -> MarketLoad:
@@ -195,6 +205,14 @@ def _output(settings: Settings) -> Output:
         partitions_per_topic=settings.channels.raw_fobs.partitions,
         buffer_bytes=buffer.max_bytes,
     )
+
+
+def _notes(settings: Settings) -> Iterator[str]:
+    if not list(settings.source.snapshots()):
+        yield "no market has snapshots enabled: the reader refuses to start"
+    s3 = settings.storage.s3
+    if s3.bucket is not None and not s3.enabled:
+        yield f"storage.s3.bucket is {s3.bucket}, but storage.s3.enabled is false: the lake is {settings.storage.local.path}"
 
 
 def _plain(value: Any) -> Any:

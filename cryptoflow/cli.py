@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cryptoflow.options import ConfigOption, SetOption, loaded, settings_of
-from shared.errors import CryptoFlowError
+from shared.errors import CryptoFlowError, FatalError
 from shared.service import DRAINED, FATAL, MISCONFIGURED, release
 from shared.service import main as run_service
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 topics_app = typer.Typer(help="The Kafka topics of the configured stream.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(topics_app, name="topics")
 
+OWN_PACKAGES = frozenset({"cryptoflow", "services", "shared"})
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine to read.")]
 
 
@@ -85,22 +87,29 @@ def s3writer(config: ConfigOption = None, pairs: SetOption = None) -> None:
 @topics_app.command("create")
 def topics_create(config: ConfigOption = None, pairs: SetOption = None, *, as_json: JsonOption = False) -> None:
     """Create the topics that are missing. What exists is left as it is."""
-    from shared.topics import create  # noqa: PLC0415
+    settings = settings_of(config, pairs)
+    from shared.topics import create  # noqa: PLC0415 - aiokafka, only where it is needed
 
-    reports = asyncio.run(create(settings_of(config, pairs)))
+    report = asyncio.run(create(settings))
     if as_json:
-        typer.echo(json.dumps([asdict(report) for report in reports]))
-        return
-    for report in reports:
-        typer.echo(str(report))
+        typer.echo(json.dumps(asdict(report)))
+    else:
+        for name in report.created:
+            typer.echo(f"{name}: created")
+        for name in report.exists:
+            typer.echo(f"{name}: is there already")
+    for problem in report.differs:
+        typer.echo(problem, err=True)
+    raise typer.Exit(FATAL if report.differs else DRAINED)
 
 
 @topics_app.command("check")
 def topics_check(config: ConfigOption = None, pairs: SetOption = None, *, as_json: JsonOption = False) -> None:
     """Compare the topics with the configuration. Exit code 1 if they differ."""
+    settings = settings_of(config, pairs)
     from shared.topics import check  # noqa: PLC0415
 
-    problems = asyncio.run(check(settings_of(config, pairs)))
+    problems = asyncio.run(check(settings))
     if as_json:
         typer.echo(json.dumps({"ok": not problems, "problems": problems}))
     else:
@@ -127,6 +136,26 @@ def check_config(config: ConfigOption = None, pairs: SetOption = None, *, as_jso
     for problem in arithmetic.problems:
         typer.echo(problem, err=True)
     raise typer.Exit(MISCONFIGURED if arithmetic.problems else DRAINED)
+
+
+def _mount(name: str, module: str, extra: str) -> None:
+    """Adds the commands of `module`; where its libraries are not installed, one that says which extra brings them."""
+    try:
+        app.add_typer(import_module(module).app, name=name)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.partition(".")[0] in OWN_PACKAGES:
+            raise
+        _mount_missing(name, f"cryptoflow {name} needs {missing.name}: pip install 'cryptoflow[{extra}]'")
+
+
+def _mount_missing(name: str, why: str) -> None:
+    @app.command(name, help=why, context_settings={"ignore_unknown_options": True})
+    def _(_arguments: Annotated[list[str] | None, typer.Argument(metavar="…")] = None) -> None:
+        raise FatalError(why)
+
+
+_mount("lake", "cryptoflow.lake_cli", "lake")
+_mount("dead-letters", "cryptoflow.dead_letters_cli", "flattener")
 
 
 def _argv(config: object, pairs: Sequence[str] | None) -> list[str]:
@@ -192,6 +221,8 @@ def _print_plan(plan: Plan) -> None:
     lake.add_row("partitions of each topic", f"{output.partitions_per_topic:,}")
     lake.add_row("memory of the s3writer's buffers, MiB", f"{output.buffer_bytes / 1048576:,.0f}")
     console.print(lake)
+    for note in plan.notes:
+        console.print(f"\nnote: {note}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_SECONDS = 60.0
+PLAIN_WIDTH = 120  # of tables, where there is no terminal to ask
 OK, FAILED, STOPPED = 0, 1, 130
 
 
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo. 0 = all is in the lake and proven; 1 = it is not, and why; 130 = stopped before it could be."""
     arguments = _parser().parse_args(argv)
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH
     interrupts = Interrupts()
     try:
         with demo_run.claim(Path.cwd(), arguments.lake.absolute(), console.print) as run:
@@ -55,10 +58,12 @@ def _demo(run: demo_run.Run, arguments: argparse.Namespace, interrupts: Interrup
         try:
             console.print(f"Broker     {broker.words}")
             line = Line(run, broker, children)
-            line.start(arguments.seed)
+            line.start_exchange(arguments.seed)
             console.print(f"Exchange   simulated Binance at {line.exchange_url}: spot, USDⓈ-M and COIN-M futures")
             console.print(f"Lake       {run.lake_words}, stream {run.stream}")
             console.print(f"Logs       {run.folder_words}")
+            line.start_services()
+            console.print("Services   reader, flattener and s3writer are ready")
             with Progress(run, line, console) as progress:
                 progress.show_for(arguments.seconds, interrupts, children)
             console.print(

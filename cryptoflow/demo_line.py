@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from cryptoflow.demo_run import Run
 
 EXCHANGE_START_SECONDS = 30.0
-TOPICS_SECONDS = 60.0
+TOPICS_SECONDS = 30.0
 READY_SECONDS = 60.0
 CATCH_UP_SECONDS = 120.0
 POSITION_LAG = "cryptoflow_position_lag_records"
 LISTED_PER_MARKET = 8
+SERVICES = ("s3writer", "flattener", "reader")
 
 
 class Line:
@@ -37,22 +38,25 @@ class Line:
         self._urls: dict[str, str] = {}
         self.exchange_url = ""
 
-    def start(self, seed: int) -> None:
-        """All of it, until each says it is ready. Raises `DemoFailed` for the first that does not."""
+    def start_exchange(self, seed: int) -> None:
+        """Until it serves. Raises `DemoFailed` if it does not."""
         exchange = self._module(
             "exchange", "simulator", "--port", "0", "--seed", str(seed), "--symbols-per-market", str(LISTED_PER_MARKET),
             "--truth", str(self._run.truth_path), "--truth-bodies", str(self._run.bodies),
         )  # fmt: skip
         port = self._children.wait("the simulated exchange", lambda: announced_port(exchange), EXCHANGE_START_SECONDS)
         self.exchange_url = f"http://127.0.0.1:{port}"
+
+    def start_services(self) -> None:
+        """Topics, then all three at once, until each says it is ready. Raises `DemoFailed` for the first that does not."""
         self._run.write_config(self._broker, self.exchange_url)
         self._create_topics()
-        # Consumers first: what the reader publishes is taken from the first record on, and nobody waits for a rebalance.
-        for service in ("s3writer", "flattener", "reader"):
+        for service in SERVICES:
             self._services[service] = self._module(
                 service, f"services.{service}", "--config", str(self._run.config_path)
             )
-            self._children.wait(f"the {service}", partial(self._ready, service), READY_SECONDS)
+        for service in SERVICES:
+            self._children.wait(f"the {service} to be ready", partial(self._ready, service), READY_SECONDS)
 
     def drain(self) -> None:
         """Each service ends by itself, in the order of the data, when it has taken all that the one before it left."""
@@ -73,7 +77,7 @@ class Line:
         return self._children.start(name, command, self._run.environment(), self._run.folder)
 
     def _create_topics(self) -> None:
-        child = self._module("topics", "cryptoflow", "topics", "create", "--config", str(self._run.config_path))
+        child = self._module("topics", "cryptoflow.cli", "topics", "create", "--config", str(self._run.config_path))
         others = [other for other in self._children if other is not child]
         code = self._children.wait(
             f"the topics on {self._broker.words}",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import duckdb
 from rich.table import Table
-from shared.lake.verify import verify
 
 from cryptoflow.demo_run import SYMBOLS
 from cryptoflow.demo_truth import SHOWN_PROBLEMS, compare
 from shared.lake.store import open_url
+from shared.lake.verify import verify
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +49,8 @@ def _show_rows(run: Run, console: Console) -> None:
     files = f"{run.lake}/fobs/**/fobs-{run.stream}-*.parquet"
     rows = duckdb.execute(
         """SELECT market, symbol, count(DISTINCT (raw_partition, raw_offset)) FILTER (gap_cause IS NULL) AS snapshots,
-                  count(side) AS levels, count(gap_cause) AS gaps, min(timestamp)::TIME(0)::VARCHAR, max(timestamp)::TIME(0)::VARCHAR
+                  count(side) AS levels, count(gap_cause) AS gaps, strftime(make_timestamp(min(recv_ns) // 1000), '%H:%M:%S'),
+                  strftime(make_timestamp(max(recv_ns) // 1000), '%H:%M:%S')
            FROM read_parquet(?, hive_partitioning = true) GROUP BY ALL ORDER BY ALL""",
         [files],
     ).fetchall()
@@ -74,13 +75,13 @@ def _show_book(run: Run, console: Console) -> None:
 
 
 def _show_verdict(run: Run, console: Console) -> bool:
-    report = verify(open_url(str(run.lake)))
+    report = verify(open_url(str(run.lake)), strict=True)
     if report.ok:
         console.print(f"lake verify    green: {report}")
     else:
-        console.print(f"lake verify    RED: {len(report.problems)} problems")
-        for problem in report.problems[:SHOWN_PROBLEMS]:
-            console.print(f"    {problem}")
+        console.print(f"lake verify    RED: {report}")
+        for finding in [*report.problems, *report.losses][:SHOWN_PROBLEMS]:
+            console.print(f"    {finding}")
     return report.ok
 
 
@@ -106,7 +107,7 @@ def _show_comparison(found: Comparison, console: Console) -> bool:
 def _show_commands(run: Run, console: Console) -> None:
     python = _typed(Path(sys.executable), run.base)
     command = Path(sys.executable).with_name("cryptoflow")
-    cryptoflow = _typed(command, run.base) if command.exists() else f"{python} -m cryptoflow"
+    cryptoflow = _typed(command, run.base) if command.exists() else f"{python} -m cryptoflow.cli"
     query = BOOK.format(lake=run.lake_words, market="spot", symbol=SYMBOLS["spot"][0]) + TOP_OF_BOOK.format(
         levels=TOP_LEVELS
     )

@@ -11,18 +11,18 @@ import fcntl
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from shared.lake.verify import verify
 
 from cryptoflow.demo_processes import DemoFailed
 from shared.lake.layout import CLAIMS_ROOT
 from shared.lake.store import open_url
+from shared.lake.verify import verify
 from shared.messages import KINDS
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ".demo"
+BODIES = "bodies"
+BROKER_DATA = "broker"
 KEPT_RUNS = 5
-FINISHED = "finished"
+RUNNING = "running"  # held locked by the run it lies in
 PARTITIONS = 3
 FLUSH_SECONDS = 10
 LIMIT = 1000
@@ -69,7 +71,7 @@ class Run:
     @property
     def bodies(self) -> Path:
         """The bodies it served, by SHA-256."""
-        return self.folder / "bodies"
+        return self.folder / BODIES
 
     @property
     def lake_words(self) -> str:
@@ -134,22 +136,19 @@ def claim(base: Path, lake: Path, say: Callable[[str], None]) -> Iterator[Run]:
     """A new run into `lake`, which no other run may use meanwhile. Raises `DemoFailed` if one does."""
     runs = base / FOLDER
     runs.mkdir(exist_ok=True)
-    with (runs / f"{lake.name}.lock").open("w") as lock:
+    with (runs / f"{lake.name}.lock").open("w") as lock, ExitStack() as after:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise DemoFailed(
                 f'Another demo is writing to {_typed(lake, base)}. Wait for it, or name another lake: make demo ARGS="--lake other-lake"'
             ) from error
+        after.callback(_tidy, runs)
         _make_way(lake, base, say)
         run = _new(runs, lake, base)
-        try:
+        with (run.folder / RUNNING).open("w") as running:
+            fcntl.flock(running, fcntl.LOCK_EX)
             yield run
-        finally:
-            shutil.rmtree(run.folder / "broker", ignore_errors=True)
-            shutil.rmtree(run.bodies, ignore_errors=True)
-            (run.folder / FINISHED).touch()
-            _forget_old(runs)
 
 
 def _new(runs: Path, lake: Path, base: Path) -> Run:
@@ -172,7 +171,7 @@ def _make_way(lake: Path, base: Path, say: Callable[[str], None]) -> None:
         raise DemoFailed(
             f"{_typed(lake, base)} is no lake (there is {min(foreign)!r} in it): name another place with --lake"
         )
-    if not verify(open_url(str(lake))).ok:
+    if verify(open_url(str(lake)), strict=True).verdict not in {"complete", "empty"}:
         aside = lake.with_name(f"{lake.name}-{datetime.now(UTC):%Y%m%d_%H%M%S}")
         lake.rename(aside)
         say(
@@ -180,10 +179,23 @@ def _make_way(lake: Path, base: Path, say: Callable[[str], None]) -> None:
         )
 
 
-def _forget_old(runs: Path) -> None:
-    done = sorted(path.parent for path in runs.glob(f"demo_*/{FINISHED}"))
-    for folder in done[:-KEPT_RUNS]:
+def _tidy(runs: Path) -> None:
+    """Drops what is bulky of runs that are over, killed ones included, and all of the older ones."""
+    over = [folder for folder in sorted(runs.glob("demo_*")) if _is_over(folder)]
+    for folder in over[:-KEPT_RUNS]:
         shutil.rmtree(folder, ignore_errors=True)
+    for folder in over[-KEPT_RUNS:]:
+        for bulky in (folder / BROKER_DATA, folder / BODIES):
+            shutil.rmtree(bulky, ignore_errors=True)
+
+
+def _is_over(folder: Path) -> bool:
+    try:
+        with (folder / RUNNING).open("r+") as running:
+            fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # locked by a run, or a run is about to make it
+        return False
+    return True
 
 
 def _typed(path: Path, base: Path) -> str:

@@ -62,10 +62,9 @@ def config_schema() -> str:
     schema = Settings.model_json_schema()
     for definition in [schema, *schema["$defs"].values()]:
         definition.pop("required", None)
-        for name in [
-            name for name, value in definition.get("properties", {}).items() if "password" in json.dumps(value)
-        ]:
-            del definition["properties"][name]
+        properties = definition.get("properties", {})
+        for name in [name for name, value in properties.items() if "writeOnly" in str(value.get("anyOf"))]:
+            del properties[name]
     _without_nested_defaults(schema)
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 

@@ -43,8 +43,7 @@ def _kafka(settings: Settings) -> Iterator[Contradiction]:
     if kafka.heartbeat_interval_ms * 3 > kafka.session_timeout_ms:
         yield (
             ("kafka.heartbeat_interval_ms", "kafka.session_timeout_ms"),
-            f"must be at most a third of kafka.session_timeout_ms, "
-            f"is {kafka.heartbeat_interval_ms} of {kafka.session_timeout_ms}",
+            f"must be at most a third of kafka.session_timeout_ms, is {kafka.heartbeat_interval_ms} of {kafka.session_timeout_ms}",
         )
     sasl = kafka.security_protocol.startswith("SASL_")
     for name in ("sasl_mechanism", "sasl_username", "sasl_password"):

@@ -6,7 +6,7 @@ venue. A key that nothing reads must not exist.
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotations at run time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -33,12 +33,13 @@ DURATION_SCHEMA = {
     ]
 }
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Duration = Annotated[Finite, BeforeValidator(duration_seconds), Field(gt=0), WithJsonSchema(DURATION_SCHEMA)]
-Whole = Annotated[int, BeforeValidator(not_boolean)]
-Positive = Annotated[Whole, Field(gt=0)]
-Real = Annotated[Finite, BeforeValidator(not_boolean)]
-Share = Annotated[Real, Field(gt=0, le=1)]
+NotBoolean = BeforeValidator(not_boolean)
+Duration = Annotated[
+    float, Field(gt=0, allow_inf_nan=False), BeforeValidator(duration_seconds), WithJsonSchema(DURATION_SCHEMA)
+]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), NotBoolean]
+Share = Annotated[float, Field(gt=0, le=1), NotBoolean]
+Positive = Annotated[int, Field(gt=0), NotBoolean]
 Word = Annotated[str, Field(min_length=1)]
 Topic = Annotated[str, AfterValidator(topic_name)]
 Stream = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -151,15 +152,13 @@ class ChannelsSettings(Section):
 class ReaderSettings(Section):
     """How exchanges are asked."""
 
-    request_timeout_seconds: Annotated[Real, Field(gt=0)] = Field(
-        default=10.0, description="Of one REST request, body included."
-    )
+    request_timeout_seconds: Seconds = Field(default=10.0, description="Of one REST request, body included.")
     max_connections: Positive = Field(default=20, description="Open REST connections per source address.")
     weight_share: Share = Field(
         default=0.8,
         description="Share of the venue's request weight that is spent; the rest is left to others on the address.",
     )
-    gap_after_seconds: Annotated[Real, Field(gt=0)] = Field(
+    gap_after_seconds: Seconds = Field(
         default=60.0,
         description="A run of missed polls is published as a gap after this long, or before the next snapshot.",
     )
@@ -189,7 +188,7 @@ class SnapshotSettings(Section):
     """Full order-book snapshots of a market."""
 
     enabled: bool = Field(default=False, description="Whether this market is polled.")
-    interval_ms: Annotated[Whole, Field(ge=100, le=86_400_000)] = Field(
+    interval_ms: Annotated[int, Field(ge=100, le=86_400_000), NotBoolean] = Field(
         default=10_000, description="Between two polls of a symbol, aligned to the wall clock."
     )
     limit: Positive = Field(
@@ -310,7 +309,7 @@ class MetricsSettings(Section):
     """The HTTP endpoint of /metrics, /healthz and /readyz."""
 
     host: Word = Field(default="127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
-    port: Annotated[Whole, Field(ge=0, le=65_535)] = Field(
+    port: Annotated[int, Field(ge=0, le=65_535), NotBoolean] = Field(
         default=9_000, description="0 = a free port, which the log names."
     )
 

@@ -1,7 +1,7 @@
-"""Where settings come from: YAML, .env, the environment, the command line. Each source becomes one `Layer`.
+"""Where settings come from: .env, the environment, the command line (YAML: config_yaml.py). Each source becomes one `Layer`.
 
 A layer holds what it found, each value with its place, and one line for everything in it that cannot be meant: keys and
-variables nobody knows (with a suggestion), secrets where others read along, text that is no YAML. It never decides
+variables nobody knows (with a suggestion), secrets where others read along. It never decides
 whether a value is right; that is the models' business. Nothing here knows a single key by name.
 """
 
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import dotenv
-import yaml
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
@@ -84,6 +83,17 @@ def variable_of(key: str) -> str:
     return PREFIX + key.upper().replace(".", "__")
 
 
+def first_key(keys: Keys, section: str) -> str:
+    """The first key of a section, as an example."""
+    return next(key for key in keys.leaves if key.startswith(section + "."))
+
+
+def where_secrets_go(key: str) -> str:
+    """What to do with a secret instead."""
+    names = [name for name, target in ALIASES.items() if target == key] or [variable_of(key)]
+    return f"set {names[0]} in the environment or in .env"
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One value and the place where it stands (``config/config.yml:12``)."""
@@ -127,29 +137,6 @@ class Layer(PydanticBaseSettingsSource):
         return result
 
 
-def read_yaml(keys: Keys, path: Path | None, default_path: Path) -> Found:
-    """The file at `path`; without one `default_path`, which need not exist."""
-    found = Found()
-    if path is None:
-        if not default_path.exists():
-            return found
-        path = default_path
-    try:
-        with path.open(encoding="utf-8") as stream:
-            _read_document(keys, _UniqueKeys(stream), str(path), found)
-    except OSError as error:
-        found.refuse(str(path), "file", f"cannot be read: {error.strerror}")
-    except UnicodeDecodeError as error:
-        found.refuse(str(path), "file", f"is not UTF-8: {error.reason} at byte {error.start}")
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        found.refuse(place, "file", "is not YAML: " + " ".join(filter(None, [error.context, error.problem])))
-    except yaml.YAMLError as error:
-        found.refuse(str(path), "file", f"is not YAML: {' '.join(str(error).split())}")
-    return found
-
-
 def read_variables(keys: Keys, variables: Mapping[str, str], place: str) -> Found:
     """``CRYPTOFLOW_A__B`` and the names of other people's making (`ALIASES`). An empty variable is one not set."""
     found = Found()
@@ -159,7 +146,7 @@ def read_variables(keys: Keys, variables: Mapping[str, str], place: str) -> Foun
         value = variables[name]
         key = names.get(name) or ALIASES.get(name)
         if name in sections:
-            first = variable_of(_first_key(keys, sections[name]))
+            first = variable_of(first_key(keys, sections[name]))
             found.refuse(place, name, f"is a section; set one of its keys, such as {first}")
         elif key is None:
             if name.startswith(PREFIX):
@@ -199,59 +186,14 @@ def read_overrides(keys: Keys, overrides: Mapping[str, str | None]) -> Found:
         if text is None:
             found.refuse("--set", key, "must be KEY=VALUE")
         elif key in keys.sections:
-            found.refuse("--set", key, f"is a section; set one of its keys, such as {_first_key(keys, key)}")
+            found.refuse("--set", key, f"is a section; set one of its keys, such as {first_key(keys, key)}")
         elif key not in keys.leaves:
             found.refuse("--set", key, keys.unknown(key))
         elif key in keys.secrets:
-            found.refuse("--set", key, f"is a secret and every process list shows it here; {_where_secrets_go(key)}")
+            found.refuse("--set", key, f"is a secret and every process list shows it here; {where_secrets_go(key)}")
         else:
             _take_text(keys, key, text, "--set", found)
     return found
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML as it is, but a key that stands twice in one mapping is an error, not a silent choice."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[object] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                    raise yaml.composer.ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-def _read_document(keys: Keys, loader: _UniqueKeys, path: str, found: Found) -> None:
-    root = loader.get_single_node()
-    if root is None:
-        return
-
-    def place(node: yaml.Node) -> str:
-        return f"{path}:{node.start_mark.line + 1}"
-
-    def walk(node: yaml.MappingNode, prefix: str) -> None:
-        loader.flatten_mapping(node)
-        for key_node, value_node in node.value:
-            key = prefix + str(key_node.value)
-            if key in keys.secrets:
-                found.refuse(
-                    place(key_node), key, f"is a secret and this file is read by many; {_where_secrets_go(key)}"
-                )
-            elif key in keys.leaves:
-                found.items[key] = Item(loader.construct_object(value_node, deep=True), place(key_node))
-            elif key not in keys.sections:
-                found.refuse(place(key_node), key, keys.unknown(key))
-            elif isinstance(value_node, yaml.MappingNode):
-                walk(value_node, key + ".")
-            elif value_node.tag != "tag:yaml.org,2002:null":
-                found.refuse(place(key_node), key, f"must be a section with keys such as {_first_key(keys, key)}")
-
-    if isinstance(root, yaml.MappingNode):
-        walk(root, "")
-    else:
-        found.refuse(place(root), "file", "must be a mapping of sections, such as `kafka:`")
 
 
 def _take_text(keys: Keys, key: str, text: str, where: str, found: Found) -> None:
@@ -286,12 +228,3 @@ def _types(info: FieldInfo) -> set[Any]:
 
 def _is_union(annotation: Any) -> bool:
     return get_origin(annotation) is not tuple and type(None) in get_args(annotation)
-
-
-def _first_key(keys: Keys, section: str) -> str:
-    return next(key for key in keys.leaves if key.startswith(section + "."))
-
-
-def _where_secrets_go(key: str) -> str:
-    names = [name for name, target in ALIASES.items() if target == key] or [variable_of(key)]
-    return f"set {names[0]} in the environment or in .env"

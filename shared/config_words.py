@@ -9,6 +9,7 @@ from shared.config_sources import did_you_mean
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+LONGEST_SHOWN = 80
 _PATTERNS = {
     r"^[a-z0-9_]+$": "lower-case letters, digits and '_'",
     r"^[a-z0-9][a-z0-9_-]*$": "lower-case letters, digits, '_' and '-', the first a letter or digit",
@@ -60,7 +61,7 @@ def _must(error: ErrorDetails) -> str:
 
 def _shown(value: Any) -> str:
     text = "null" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def _suggestion(error: ErrorDetails) -> str:

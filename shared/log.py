@@ -1,7 +1,7 @@
 """Structured logs: a constant event name plus keys, JSON in a container, readable on a terminal. Never a secret.
 
-The standard library's loggers (aiokafka, asyncio, aiohttp) go the same way, from WARNING up. Nothing is logged per
-message of the data.
+The loggers of libraries (asyncio, aiohttp, botocore) go the same way, from WARNING up; shared/kafka speaks for aiokafka.
+Nothing is logged per message of the data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SECRET_WORDS = ("password", "secret", "token", "credential", "access_key")
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """A logger whose lines carry `name` as ``logger``. Usable before `configure`."""
-    logger: FilteringBoundLogger = structlog.stdlib.get_logger(name)
+    logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger
 
 

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECTIONS = ("shared", "reader", "flattener", "s3writer")
-UNITS = ("timestamp_seconds", "seconds", "bytes", "ratio")
+UNITS = ("timestamp_seconds", "seconds", "bytes", "rows", "records", "ratio")
 Kind = Literal["counter", "gauge", "histogram"]
 LATENCY_BUCKETS_SECONDS = (
     0.005,
@@ -251,6 +251,74 @@ SYMBOLS_NOT_TRADING = _reader.gauge(
 # --- flattener --------------------------------------------------------------------------------------------------------
 _flattener = Section("flattener")
 
+FLATTENED_MESSAGES = _flattener.counter(
+    "cryptoflow_flattened_messages_total",
+    "Raw records whose rows are acknowledged on the norm topic, gaps and dead letters included.",
+    ("kind",),
+    when_it_moves="Flat while the position lag grows: the flattener is stuck; see /healthz and /readyz.",
+)
+FLATTENED_ROWS = _flattener.counter(
+    "cryptoflow_flattened_rows_total",
+    "Rows acknowledged on the norm topic.",
+    ("kind",),
+    when_it_moves="Follows the number of symbols and levels asked for.",
+)
+FLATTENED_LEVELS = _flattener.counter(
+    "cryptoflow_flattened_levels_total",
+    "Levels among those rows; the others are empty books and gaps.",
+    ("kind",),
+    when_it_moves="Follows the number of symbols and levels asked for.",
+)
+FLATTENED_BYTES = _flattener.counter(
+    "cryptoflow_flattened_bytes_total",
+    "Bytes of the values of those raw records.",
+    ("kind",),
+    when_it_moves="Follows the number of symbols and levels asked for.",
+)
+FLATTEN_SECONDS = _flattener.counter(
+    "cryptoflow_flatten_seconds_total",
+    "Time spent turning messages into norm records, without Kafka.",
+    ("kind",),
+    when_it_moves="Its rate is the share of a core in use: near 1 add flatteners.",
+)
+NORM_RECORD_ROWS = _flattener.histogram(
+    "cryptoflow_norm_record_rows",
+    "Rows of a norm record.",
+    ("kind",),
+    buckets=(1, 10, 100, 1_000, 2_000, 4_000, 8_192, 16_384, 65_536),
+    when_it_moves="Small at rest (a record waits batch_timeout at most), near processor.batch_size under a backlog.",
+)
+NORM_RECORD_BYTES = _flattener.counter(
+    "cryptoflow_norm_record_bytes_total",
+    "Bytes of the values of norm records, compressed.",
+    ("kind",),
+    when_it_moves="Against flattened_bytes: how well the rows compress.",
+)
+UNUSUAL_BOOKS = _flattener.counter(
+    "cryptoflow_unusual_books_total",
+    "Books that are kept as the exchange sent them, though they are empty, one_sided, crossed, unsorted or repeated (a price twice).",
+    ("kind", "what"),
+    when_it_moves="Some are normal around halts. All books of a market: the venue's format or matching changed.",
+)
+IMPRECISE_VALUES = _flattener.counter(
+    "cryptoflow_imprecise_values_total",
+    "Prices and quantities of more than 15 significant digits, which a float64 may round; the raw bytes keep them all.",
+    ("kind",),
+    when_it_moves="A symbol with huge supply: use the raw topic or archive where every digit matters.",
+)
+LOST_RECORDS = _flattener.counter(
+    "cryptoflow_lost_raw_records_total",
+    "Raw offsets that Kafka no longer had when the flattener came to them.",
+    ("topic",),
+    when_it_moves="Data is lost: retention is shorter than an outage of the flattener was. Raise retention_hours.",
+)
+UNKNOWN_VERSION = _flattener.gauge(
+    "cryptoflow_unknown_version",
+    "1 while a partition stands at a record of a version this release does not know.",
+    ("topic", "partition"),
+    when_it_moves="Upgrade me: s3writer first, then the flattener, then the reader.",
+)
+
 # --- s3writer ---------------------------------------------------------------------------------------------------------
 _s3writer = Section("s3writer")
 
@@ -318,7 +386,7 @@ SOURCE_HOLE_RECORDS = _s3writer.counter(
     "cryptoflow_source_hole_records_total",
     "Raw records in those ranges.",
     ("kind",),
-    when_it_moves="As cryptoflow_source_holes_total.",
+    when_it_moves="As cryptoflow_source_holes_total: it says how much each of those holes took.",
 )
 REPEATED_RECORDS = _s3writer.counter(
     "cryptoflow_repeated_records_total",

@@ -38,9 +38,10 @@ from shared.config_models import (
     StorageSettings,
     WriterSettings,
 )
-from shared.config_sources import Found, Keys, Layer, read_dotenv, read_overrides, read_variables, read_yaml
+from shared.config_sources import Found, Keys, Layer, read_dotenv, read_overrides, read_variables
 from shared.config_values import with_defaults
 from shared.config_words import in_words
+from shared.config_yaml import read_yaml
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:

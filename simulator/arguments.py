@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from simulator.book import IDS_PER_MS
 from simulator.capture import CaptureMarket, captured_markets
 from simulator.clock import EventClock
 from simulator.exchange import Exchange, synthetic
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     books = made.add_argument_group("books")
     books.add_argument("--seed", type=int, default=1, help="same seed, same books (default: %(default)s)")
     books.add_argument(
-        "--symbols-per-market", type=_whole, default=40, metavar="N", help="listings (default: %(default)s)"
+        "--symbols-per-market", type=_listings, default=40, metavar="N", help="listings (default: %(default)s)"
     )
     books.add_argument(
         "--speed", type=_share, default=1.0, metavar="F", help="event time per real time; 0: stepped (default: 1)"
@@ -118,7 +119,7 @@ def build_faults(arguments: argparse.Namespace) -> Faults:
     if arguments.faults is not None:
         try:
             rules = msgspec.json.decode(arguments.faults.read_bytes(), type=list[Rule])
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ValueError(f"{arguments.faults}: {error}") from error
         for rule in rules:
             faults.add(rule)
@@ -129,6 +130,13 @@ def _port(text: str) -> int:
     number = _whole(text)
     if number > MAX_PORT:
         raise argparse.ArgumentTypeError(f"{number} is above {MAX_PORT}")
+    return number
+
+
+def _listings(text: str) -> int:
+    number = _whole(text)
+    if not 0 < number < IDS_PER_MS:
+        raise argparse.ArgumentTypeError(f"{number} is not from 1 to {IDS_PER_MS - 1}")
     return number
 
 

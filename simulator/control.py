@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from aiohttp import web
 
 from simulator.faults import Rule
-from simulator.markets import WEIGHT_LIMITS, Refusal
+from simulator.markets import Refusal, WeightGroup
 
 if TYPE_CHECKING:
     from simulator.server import Server
 
 PREFIX = "/_sim"
-STEP_MS = 1000
 WHOLE_BOOK = 10**9  # levels a side
+
+Wanted = TypeVar("Wanted")
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Step(msgspec.Struct, forbid_unknown_fields=True):
+    """How far to move the clocks."""
+
+    ms: NotNegative = 1000
+
+
+class Speed(msgspec.Struct, forbid_unknown_fields=True):
+    """How fast they run."""
+
+    speed: NotNegative
+
+
+class WeightChange(msgspec.Struct, forbid_unknown_fields=True):
+    """What to change in the accounting."""
+
+    limits: dict[WeightGroup, Count] = {}
+    ban_after: Count | None = None
+    ban_scale: NotNegative | None = None
+    pardon: bool = False
 
 
 class Control:
@@ -54,25 +78,25 @@ class Control:
 
     async def add_faults(self, request: web.Request) -> web.Response:
         """One rule, or a list of them."""
+        rules: Rule | list[Rule] = await _body(request, Rule | list[Rule])  # type: ignore[arg-type]  # a union is a type
         try:
-            rules = msgspec.json.decode(await request.read(), type=Rule | list[Rule])
             added = [self._server.faults.add(rule) for rule in (rules if isinstance(rules, list) else [rules])]
-        except (msgspec.MsgspecError, ValueError) as error:
-            return _wrong(error)
+        except ValueError as error:
+            raise _bad_request(str(error)) from error
         return _json({"rules": added})
 
     async def remove_faults(self, request: web.Request) -> web.Response:
         """``?id=`` lifts one rule, nothing lifts all."""
         text = request.query.get("id")
         if text is not None and not text.isdigit():
-            return _wrong(ValueError(f"id {text!r} is not a number"))
+            raise _bad_request(f"id {text!r} is not a number")
         return _json({"removed": self._server.faults.remove(None if text is None else int(text))})
 
     async def truth(self, request: web.Request) -> web.Response:
         """``?market=&symbol=&after=<seq>``: every response served, in the order they ended."""
         after = request.query.get("after", "0")
         if not after.isdigit():
-            return _wrong(ValueError(f"after {after!r} is not a number"))
+            raise _bad_request(f"after {after!r} is not a number")
         entries = self._server.truth.entries(request.query.get("market"), request.query.get("symbol"), int(after))
         return _json({"entries": entries})
 
@@ -92,8 +116,8 @@ class Control:
                 try:
                     return web.Response(body=source.answer(symbol, WHOLE_BOOK).body, content_type="application/json")
                 except Refusal as refusal:
-                    return _wrong(refusal)
-        return _wrong(ValueError(f"market {market!r} is not one of {', '.join(self._server.exchange.sources)}"))
+                    raise _bad_request(str(refusal)) from refusal
+        raise _bad_request(f"market {market!r} is not one of {', '.join(self._server.exchange.sources)}")
 
     async def clock(self, _: web.Request) -> web.Response:
         """Event time and speed by market."""
@@ -106,58 +130,44 @@ class Control:
 
     async def step(self, request: web.Request) -> web.Response:
         """``{"ms": …}`` moves every event clock on at once (default 1000)."""
-        body, wrong = await _object(request)
-        if wrong is not None:
-            return wrong
-        milliseconds = body.get("ms", STEP_MS)
-        if not isinstance(milliseconds, int | float) or milliseconds < 0:
-            return _wrong(ValueError(f"ms {milliseconds!r} is not a number of milliseconds"))
+        step = await _body(request, Step)
         for clock in self._server.exchange.clocks():
-            clock.step(milliseconds)
+            clock.step(step.ms)
         self._server.exchange.advance()
         return await self.clock(request)
 
     async def speed(self, request: web.Request) -> web.Response:
         """``{"speed": …}``: event time per real time from now on; 0 stops."""
-        body, wrong = await _object(request)
-        if wrong is not None:
-            return wrong
-        speed = body.get("speed")
-        if not isinstance(speed, int | float) or speed < 0:
-            return _wrong(ValueError(f"speed {speed!r} is not a number from 0 up"))
+        speed = await _body(request, Speed)
         for clock in self._server.exchange.clocks():
-            clock.run(speed)
+            clock.run(speed.speed)
         return await self.clock(request)
 
     async def weights(self, request: web.Request) -> web.Response:
         """``{"limits": {"binance-futures": …}, "ban_after": …, "ban_scale": …, "pardon": true}``, each optional."""
-        body, wrong = await _object(request)
-        if wrong is not None:
-            return wrong
+        change = await _body(request, WeightChange)
         weights = self._server.exchange.weights
-        limits = body.get("limits", {})
-        for group in WEIGHT_LIMITS:
-            if group in limits:
-                weights.limits[group] = int(limits[group])
-        weights.ban_after = int(body.get("ban_after", weights.ban_after))
-        weights.ban_scale = float(body.get("ban_scale", weights.ban_scale))
-        if body.get("pardon"):
+        weights.limits.update(change.limits)
+        if change.ban_after is not None:
+            weights.ban_after = change.ban_after
+        if change.ban_scale is not None:
+            weights.ban_scale = change.ban_scale
+        if change.pardon:
             weights.pardon()
         return _json({"limits": weights.limits, "ban_after": weights.ban_after, "ban_scale": weights.ban_scale})
 
 
-async def _object(request: web.Request) -> tuple[dict[str, Any], web.Response | None]:
-    """The body as a JSON object (empty = {}), or the answer that says it is none."""
-    raw = await request.read()
+async def _body(request: web.Request, wanted: type[Wanted]) -> Wanted:
+    """The request's JSON as `wanted`; an empty body is ``{}``. What does not fit is answered with status 400."""
     try:
-        return (msgspec.json.decode(raw, type=dict[str, Any]) if raw else {}), None
-    except msgspec.MsgspecError as error:
-        return {}, _wrong(error)
+        return msgspec.json.decode(await request.read() or b"{}", type=wanted)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _bad_request(str(error)) from error
 
 
 def _json(value: object) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
 
 
-def _wrong(error: Exception) -> web.Response:
-    return web.Response(status=400, body=msgspec.json.encode({"error": str(error)}), content_type="application/json")
+def _bad_request(text: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(body=msgspec.json.encode({"error": text}), content_type="application/json")

@@ -1,6 +1,7 @@
 """Bodies that are wrong, or right and surprising: made from the answer that would have been given.
 
-`valid` kinds are what an exchange may say and a recorder must keep; `invalid` ones are for the dead letters or refused.
+`valid` kinds are what an exchange may say and a recorder must keep; `invalid` ones are for the dead letters or refused;
+`either` kinds are arguable, and no truth is claimed for them.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def _invalid(reply: Reply, body: bytes) -> Reply:
 
 
 def _edited(
-    edit: Callable[[dict[str, Any], Args], None], *, valid: bool
+    edit: Callable[[dict[str, Any], Args], None], *, valid: bool | None
 ) -> Callable[[FaultContext, Reply, Args], Reply]:
-    """The answer with one thing changed. Leaves answers alone that are no book (an error, exchangeInfo)."""
+    """The answer with one thing changed; `valid` None where a recorder may keep it or not. Leaves answers alone that are no book (an error, exchangeInfo)."""
 
     def apply(_context: FaultContext, reply: Reply, args: Args) -> Reply:
         if reply.answer is None:
@@ -55,9 +56,9 @@ def _edited(
         value = msgspec.json.decode(reply.body)
         edit(value, args)
         body = msgspec.json.encode(value)
-        if not valid:
+        if valid is False:
             return _invalid(reply, body)
-        reply.body = body
+        reply.body, reply.book = body, valid
         reply.answer = Answer(
             body, hashlib.sha256(body).hexdigest(), value["lastUpdateId"], len(value["bids"]), len(value["asks"])
         )
@@ -163,7 +164,7 @@ def _stale(_context: FaultContext, reply: Reply, args: Args) -> Reply:
     def edit(book: dict[str, Any], args: Args) -> None:
         book["lastUpdateId"] = max(1, book["lastUpdateId"] - int(args.get("by", STALE_BY)))
 
-    return _edited(edit, valid=True)(_context, reply, args)
+    return _edited(edit, valid=None)(_context, reply, args)
 
 
 def _other_symbol(context: FaultContext, reply: Reply, args: Args) -> Reply:
@@ -173,7 +174,7 @@ def _other_symbol(context: FaultContext, reply: Reply, args: Args) -> Reply:
     if reply.answer is None or context.limit is None or not others:
         return reply
     answer = source.answer(str(args.get("symbol", others[0])), context.limit)
-    return replace(reply, body=answer.body, answer=answer, book=context.market.name != "inverse")
+    return replace(reply, body=answer.body, answer=answer, book=False if context.market.name == "inverse" else None)
 
 
 def _oversize(_context: FaultContext, reply: Reply, args: Args) -> Reply:
@@ -227,8 +228,8 @@ BODY_KINDS: tuple[Kind, ...] = (
     Kind("missing_id", "no lastUpdateId", "invalid", _edited(_drop("lastUpdateId"), valid=False)),
     Kind("text_id", "lastUpdateId a text", "invalid", _edited(_text_id, valid=False)),
     Kind("huge_id", "lastUpdateId beyond 64 bits", "invalid", _edited(_field("lastUpdateId", 2**64 - 1), valid=False)),
-    Kind("other_symbol", "another symbol's book (args: symbol); COIN-M's body tells", "invalid", _other_symbol),
-    Kind("stale_id", "lastUpdateId from the past (args: by)", "valid", _stale),
+    Kind("other_symbol", "another symbol's book (args: symbol); COIN-M's body tells", "either", _other_symbol),
+    Kind("stale_id", "lastUpdateId from the past (args: by)", "either", _stale),
     Kind("crossed", "best bid above best ask", "valid", _edited(_cross, valid=True)),
     Kind("unsorted", "worst levels first", "valid", _edited(_unsort, valid=True)),
     Kind("one_sided", "one side empty (args: side, the one kept)", "valid", _edited(_one_side, valid=True)),
@@ -239,9 +240,9 @@ BODY_KINDS: tuple[Kind, ...] = (
     Kind(
         "extra_level_fields",
         "a third element in every level, as spot once had",
-        "valid",
-        _edited(_long_level, valid=True),
+        "either",
+        _edited(_long_level, valid=None),
     ),
     Kind("long_numbers", "20 digits before and after the point", "valid", _edited(_long, valid=True)),
-    Kind("number_levels", "prices and quantities as JSON numbers", "invalid", _edited(_numbers, valid=False)),
+    Kind("number_levels", "prices and quantities as JSON numbers", "either", _edited(_numbers, valid=None)),
 )

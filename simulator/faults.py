@@ -52,7 +52,7 @@ class FaultContext:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One way to go wrong. `effect`: valid (still a book to record), invalid (not one), refused, transport."""
+    """One way to go wrong. `effect`: valid (a book to record), invalid (none), either, refused, transport."""
 
     name: str
     what: str

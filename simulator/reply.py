@@ -39,7 +39,7 @@ class Reply:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     answer: Answer | None = None  # the book behind the body, while it still is one
-    book: bool = False  # a correct reader records it
+    book: bool | None = False  # a correct reader records it; None: it may or may not
     way: Way = "whole"
     seconds: float = 0.0  # stall: 0 = for ever; slow: in all
     delay_seconds: float = 0.0  # before anything is sent
@@ -80,11 +80,11 @@ async def send(request: web.Request, reply: Reply, stopping: asyncio.Event) -> t
             response.content_length = len(_payload(reply))
         await response.prepare(request)
         for part, pause_seconds in _parts(reply):
+            if pause_seconds:
+                await _wait(request, pause_seconds, stopping)
             await response.write(part)
             await request.writer.drain()
             sent += len(part)
-            if pause_seconds:
-                await _wait(request, pause_seconds, stopping)
         if reply.way in {"reset-after-headers", "cut", "chunked-cut"}:
             await request.writer.drain()
             _drop(transport, reset=reply.way == "reset-after-headers")
@@ -101,7 +101,7 @@ def _payload(reply: Reply) -> bytes:
 
 
 def _parts(reply: Reply) -> list[tuple[bytes, float]]:
-    """The bytes to send as pieces, each with the pause after it."""
+    """The bytes to send as pieces, each with the pause before it."""
     body = _payload(reply)
     if reply.way == "reset-after-headers" or not body:
         return []

@@ -153,7 +153,7 @@ def _served(call: Call, reply: Reply, delivery: Delivery, used: int, fault: str 
         last_update_id=None if answer is None else answer.last_update_id,
         bids=None if answer is None else answer.bids,
         asks=None if answer is None else answer.asks,
-        book=reply.book and reply.status == 200,  # noqa: PLR2004  # HTTP OK
+        book=reply.book,
         complete=delivery.complete,
         recorded=answer is not None and answer.recorded,
     )

@@ -1,6 +1,7 @@
 """The truth: what was served, response by response, so that a test can compare byte for byte.
 
-One JSON line per response, flushed at once; optionally every distinct body kept by its SHA-256. The last
+One JSON line per response, written when it has gone out (so a client may hold an answer a moment before its line is
+there; /_sim/truth asked after it has it) and flushed at once; optionally every distinct body kept by its SHA-256. The last
 `KEPT_ENTRIES` stay in memory for the control API; counters are for ever. It never decides what is served.
 """
 
@@ -38,7 +39,7 @@ class Served(msgspec.Struct, kw_only=True, rename={"last_update_id": "lastUpdate
     last_update_id: int | None
     bids: int | None  # levels in the body, where it is a book
     asks: int | None
-    book: bool  # a depth answer that a correct reader records
+    book: bool | None  # a depth answer that a correct reader records; null: it may or may not
     complete: bool  # the whole body was written to the socket
     recorded: bool = False  # served verbatim from a capture
 

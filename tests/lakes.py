@@ -83,6 +83,7 @@ class Line:
     cluster_id: str = "cluster-a"
     first: int = 0  # of the next claim
     done: int = -1
+    newest: int | None = None  # receive time of any row so far, ns
     claims: list[claims.Claim] = field(default_factory=list)
 
     def origin(self) -> None:
@@ -104,7 +105,9 @@ class Line:
             entry, body = self.file(rows, book, hour, first, last)
             entries.append(entry)
             bodies.append(body)
-        end = self.done + max(1, 5 * len(files))
+        end = self.done + 5 * len(files)
+        received = [ns for _, hour in files for ns in (hour * 1000 + 7, hour * 1000 + 4_000_000_007)]
+        self.newest = max([ns for ns in (self.newest, *received) if ns is not None], default=None)
         claim = claims.Claim(
             kind=self.kind,
             stream=self.stream,
@@ -116,9 +119,9 @@ class Line:
             files=tuple(entries),
             done_before=self.done,
             done_after=end,
-            min_recv_ns=min((hour for _, hour in files), default=HOUR_0) * 1000 + 7 if files else None,
-            max_recv_ns=max((hour for _, hour in files), default=HOUR_0) * 1000 + 4_000_000_007 if files else None,
-            newest_recv_ns=max((hour for _, hour in files), default=HOUR_0) * 1000 + 4_000_000_007 if files else None,
+            min_recv_ns=min(received, default=None),
+            max_recv_ns=max(received, default=None),
+            newest_recv_ns=self.newest,
             writer=f"writer-{first}",
             last_timestamp_ms=max((hour for _, hour in files), default=HOUR_0) // 1000 + 5000,
             last_src=f"raw-fobs/{self.partition}/{raw}-{end}",

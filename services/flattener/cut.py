@@ -67,7 +67,7 @@ class Cutter:
         self._rows += message.rows
 
     def lose(self, beginning: int) -> None:
-        """Kafka has nothing before offset `beginning` that was not added yet."""
+        """Kafka has nothing before offset `beginning`, which is above all that was added; only while `wants_more`."""
         self._lost_before = beginning
 
     def take(self, now_seconds: float, *, at_once: bool = False) -> Cut | None:
@@ -95,7 +95,7 @@ class Cutter:
         if self._lost_before is None:
             return None
         last, self._lost_before = self._lost_before - 1, None
-        return self._cut(last, ()) if last >= self._first else None
+        return self._cut(last, ())
 
     def _cut(self, last: int, messages: tuple[Message, ...]) -> Cut:
         cut = Cut(self._first, last, messages)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from shared.errors import PoisonMessage
-from shared.messages import Book, Gap, RawHeaders
+from shared.messages import INT64_MAX, Book, Gap, RawHeaders
 from shared.venues import VENUES
 from shared.venues.levels import Side, scan
 
@@ -59,20 +59,32 @@ class Message:
 def read(kind: Kind, record: Record) -> Message:
     """What a record of the raw topic of `kind` says. Raises `UnknownVersion` and nothing else."""
     try:
-        headers = RawHeaders.decode(record.headers)
-        if not all((headers.exchange, headers.market, headers.symbol)):
-            raise PoisonMessage("bad_headers", f"headers name no book: {headers.book}")
+        headers = _headers(record)
     except PoisonMessage as poison:
         return Message(record, _book_of_key(record.key), record.timestamp_ms * 1_000_000, poison)
     try:
-        if record.key != headers.book.key:
-            raise PoisonMessage("bad_key", f"key {record.key!r} is not that of {headers.book}")
-        content = Gap.decode(record.value) if headers.type == "gap" else _READERS[kind](headers, record.value)
-        if isinstance(content, Gap) and content.since_ns is not None:
-            _check("since_ns", content.since_ns, _MAX_MS * 1_000_000, "bad_gap")
+        content = _content(kind, headers, record)
     except PoisonMessage as poison:
         content = poison
     return Message(record, headers.book, headers.recv_ns, content)
+
+
+def _headers(record: Record) -> RawHeaders:
+    headers = RawHeaders.decode(record.headers)
+    if not all((headers.exchange, headers.market, headers.symbol)):
+        raise PoisonMessage("bad_headers", f"headers name no book: {headers.book}")
+    return headers
+
+
+def _content(kind: Kind, headers: RawHeaders, record: Record) -> Content:
+    if record.key != headers.book.key:
+        raise PoisonMessage("bad_key", f"key {record.key!r} is not that of {headers.book}")
+    if headers.type != "gap":
+        return _READERS[kind](headers, record.value)
+    gap = Gap.decode(record.value)
+    if gap.since_ns is not None:
+        _check("since_ns", gap.since_ns, INT64_MAX, "bad_gap")
+    return gap
 
 
 def _read_snapshot(headers: RawHeaders, value: bytes) -> Content:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ FLATTEN: dict[Kind, Flatten] = {"fobs": flatten_fobs}
 _HEADROOM_BYTES = 4096  # headers and framing of a record
 _MOST_VALUE_BYTES = MAX_RECORD_BYTES - _HEADROOM_BYTES
 _ERROR_CHARACTERS = 500
+_EMPTY = pa.RecordBatch.from_pylist([], schema=SCHEMA)
 
 
 class Publisher:
@@ -65,7 +67,7 @@ class Publisher:
     async def publish(self, tp: TopicPartition, cut: Cut) -> None:
         """Returns when all of the cut is acknowledged. Raises `FatalError`."""
         if cut.lost:
-            empty = Flattened(SCHEMA.empty_batch(), [], Quality())
+            empty = Flattened(_EMPTY, [], Quality())
             await self._send_norm(tp, cut, empty, encode(empty.batch))
             self._meters.lost(tp, cut)
             return
@@ -91,16 +93,18 @@ class Publisher:
         for message, error in poison:
             record = message.record
             src = f"{record.topic}/{record.partition}/{record.offset}"
-            text = f"{error.reason}: {error}"[:_ERROR_CHARACTERS]
-            headers = DeadLetterHeaders(error=text, stage="flattener", src=src).encode(record.headers)
-            value = record.value
-            try:
-                await self._send(self._dead_letter_topic, value, key=record.key, headers=headers)
-            except PoisonMessage:
-                # With three more headers it is too large for Kafka. `src` says where the bytes are.
-                text = f"{error.reason}: left in {src}, {len(value)} bytes: {error}"[:_ERROR_CHARACTERS]
-                headers = DeadLetterHeaders(error=text, stage="flattener", src=src).encode(record.headers)
-                await self._send(self._dead_letter_topic, b"", key=record.key, headers=headers)
+            left = f"left in {src}, {len(record.value)} bytes: "
+            # With three more headers a record can be too large for Kafka. `src` says where its bytes are.
+            for value, original, where in (
+                (record.value, record.headers, ""),
+                (b"", record.headers, left),
+                (b"", (), left),
+            ):
+                text = f"{error.reason}: {where}{error}"[:_ERROR_CHARACTERS]
+                headers = DeadLetterHeaders(error=text, stage="flattener", src=src).encode(original)
+                with suppress(PoisonMessage):
+                    await self._send(self._dead_letter_topic, value, key=record.key, headers=headers)
+                    break
 
     async def _send_norm(self, tp: TopicPartition, cut: Cut, flattened: Flattened, value: bytes) -> None:
         headers = NormHeaders(
@@ -126,7 +130,3 @@ class Publisher:
             await asyncio.shield(sent)
         except ProducerFailed as error:
             raise FatalError(f"{error}: the process ends, the next one goes on from the last commit") from error
-
-
-def _empty() -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in SCHEMA], schema=SCHEMA)

@@ -29,15 +29,17 @@ class Ledger:
     def __init__(self, channel: Channel, ip: str | None, gap_after_seconds: float) -> None:
         self._channel = channel
         self._ip = ip
+        self._size_bytes: dict[Book, int] = {}  # of the latest answer
         self._runs = GapRuns(int(gap_after_seconds * SECOND_NS))
 
-    def has_room(self) -> bool:
-        """Whether a poll is worth sending: a full queue would drop its answer."""
-        return self._channel.has_room(1)
+    def has_room(self, book: Book) -> bool:
+        """Whether a poll is worth sending: an answer as large as the latest one would find room in the queue."""
+        return self._channel.has_room(self._size_bytes.get(book, 1))
 
     def snapshot(self, book: Book, answer: Answer, limit: int, now_ns: int) -> bool:
         """Take a good answer into the queue, the gap before it included. False = no room: counted as a miss."""
         record = RawRecord(book, "snapshot", answer.body, answer.recv_ns, self._ip, answer.sent_ns, limit)
+        self._size_bytes[book] = record.size_bytes
         gap = self._runs.before_snapshot(book)
         if not self._channel.offer(record, after=None if gap is None else self._record(book, gap, now_ns)):
             self.missed(book, "queue_full", "overflow", now_ns)

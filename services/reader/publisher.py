@@ -75,6 +75,9 @@ class Publisher:
         self._failure: BaseException | None = None
         self._last_good_ns: dict[Book, int] = {}
         self._latency = metrics.LATENCY.labels("published")
+        self._records_total = metrics.PRODUCED_RECORDS.labels(topic)
+        self._bytes_total = metrics.PRODUCED_BYTES.labels(topic)
+        self._failures_total = metrics.PRODUCER_FAILURES.labels(topic)
         self._unacknowledged_total = metrics.RECORDS_UNACKNOWLEDGED.labels(topic)
 
     @property
@@ -103,6 +106,7 @@ class Publisher:
     async def _replace(self) -> None:
         """Close the failed producer, start the next, and tell each symbol's loss as its first record."""
         if self._producer is not None:
+            self._failures_total.inc()
             self._ready("kafka", False, f"the producer failed: {self._failure}")
             log.warning("producer failed", reason=str(self._failure), conn=self._conn)
             await self._producer.stop(CLOSE_SECONDS)
@@ -161,7 +165,7 @@ class Publisher:
 
     def _settle(self, record: RawRecord, future: asyncio.Future[int]) -> None:
         if self._unacknowledged.pop(future, None) is None:
-            return  # given up before
+            return  # settled before its callback came
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
             self._failure = self._failure or error or RetryableError("a send was cancelled")
@@ -172,6 +176,8 @@ class Publisher:
         self._channel.nudge()
 
     def _count(self, record: RawRecord) -> None:
+        self._records_total.inc()
+        self._bytes_total.inc(len(record.value))
         if record.type == "snapshot":
             self._last_good_ns[record.book] = record.recv_ns
             self._latency.observe((time.time_ns() - record.recv_ns) / SECOND_NS)
@@ -179,9 +185,9 @@ class Publisher:
     def _give_up_unacknowledged(self) -> None:
         """What the closed producer left undecided is lost to us: it may be in the topic, and is not sent again."""
         for future, record in list(self._unacknowledged.items()):
-            del self._unacknowledged[future]
-            future.cancel()
-            self._lose(record)
+            if not future.done():
+                future.cancel()
+            self._settle(record, future)
 
     def _lose(self, record: RawRecord) -> None:
         self._channel.settle(record)

@@ -8,8 +8,6 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from shared.kafka import Producer
-
 from services.reader.channel import Channel
 from services.reader.fetch import Source
 from services.reader.ledger import Ledger
@@ -19,6 +17,7 @@ from services.reader.shards import plan
 from services.reader.snapshots import Line, Poller
 from shared import metrics, topics
 from shared.errors import FatalError
+from shared.kafka import Producer
 from shared.log import get_logger
 from shared.service import release
 from shared.venues import venue
@@ -39,9 +38,8 @@ log = get_logger(__name__)
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Polls until told to stop, then drains. Raises `FatalError` if what was received could not all be handed over."""
     shards = plan(settings)
-    lifecycle.ready("kafka", False, "not connected yet")
-    if problems := await topics.check(settings):
-        raise FatalError("; ".join(problems))
+    if not await _topics_are_right(settings, lifecycle):
+        return
     channel = Channel(settings.channels.buffer_bytes)
     publisher = Publisher(
         channel,
@@ -69,6 +67,25 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         finally:
             reporting.cancel()
             await publisher.stop(PRODUCER_STOP_SECONDS)
+
+
+async def _topics_are_right(settings: Settings, lifecycle: Lifecycle) -> bool:
+    """Waits for Kafka as long as it takes. False = told to stop before. Raises `FatalError` for wrong topics."""
+    lifecycle.ready("kafka", False, "not connected yet")
+    checking = asyncio.ensure_future(topics.check(settings))
+    stopped = asyncio.ensure_future(lifecycle.stopping.wait())
+    try:
+        while not checking.done() and not stopped.done():
+            lifecycle.beat()
+            await asyncio.wait({checking, stopped}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        if not checking.done():
+            return False
+        if problems := checking.result():
+            raise FatalError("; ".join(problems))
+        return True
+    finally:
+        checking.cancel()
+        stopped.cancel()
 
 
 def _source(settings: Settings, shard: Shard) -> Source:

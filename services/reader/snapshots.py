@@ -151,7 +151,7 @@ class Poller:
                     self._miss(polled, due.symbol, "late", now_ns)
                 if due.symbol in polled.open:
                     self._miss(polled, due.symbol, "late", now_ns)
-                elif not self._ledger.has_room():
+                elif not self._ledger.has_room(line.book(due.symbol)):
                     self._miss(polled, due.symbol, "queue_full", now_ns)
                 else:
                     polled.open.add(due.symbol)

@@ -48,7 +48,9 @@ def rows(kind: Kind, value: bytes, src: SourceRange, where: str) -> pa.RecordBat
     """All columns of `NORM_SCHEMAS[kind]`. Raises `FatalError` naming `where` if they are not, or are not of `src`."""
     batch = _read(value, _ALL, where)
     if not batch.schema.equals(NORM_SCHEMAS[kind]):
-        raise FatalError(f"{where} is not in the schema of norm-{kind}: {batch.schema.to_string(truncate_metadata=True)}")
+        raise FatalError(
+            f"{where} is not in the schema of norm-{kind}: {batch.schema.to_string(truncate_metadata=True)}"
+        )
     if batch.num_rows:
         offsets = batch.column("raw_offset").to_numpy()
         if offsets[0] < src.first or offsets[-1] > src.last or bool(np.any(offsets[1:] < offsets[:-1])):

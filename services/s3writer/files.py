@@ -73,13 +73,13 @@ def build(
             received = table.column("recv_ns").to_numpy()
             earliest.append(int(received.min()))
             latest.append(int(received.max()))
-            objects.append(_object(log, key, first, last, table, compression))
+            objects.append(_object(log, key, (first, last), table, compression))
     objects.sort(key=lambda made: made.entry.path)
     return Built(tuple(objects), min(earliest, default=None), max(latest, default=None))
 
 
-def _object(log: ClaimLog, key: Key, first: int, last: int, table: pa.Table, compression: str) -> DataObject:
-    book, hour_start_us = key
+def _object(log: ClaimLog, key: Key, ends: tuple[int, int], table: pa.Table, compression: str) -> DataObject:
+    (book, hour_start_us), (first, last) = key, ends
     path = layout.data_path(log.kind, book, hour_start_us, log.stream, log.partition, first, last)
     entry = FileEntry(path=path, rows=table.num_rows, digest=parquet.digest(table))
     footer = parquet.Footer(
@@ -114,14 +114,17 @@ def _groups(
             records_of.setdefault(key, []).append(number)
     keys: set[Key] = set()
     size = 0
-    for key in [*rows_of, None]:  # in the order of first appearance: neighbours share records
-        if keys and (key is None or size + rows_of[key] > chunk_rows):
-            numbers = sorted({number for each in keys for number in records_of[each]})
-            yield keys, [records[number] for number in numbers]
+    for key, count in rows_of.items():  # in the order of first appearance: neighbours share records
+        if keys and size + count > chunk_rows:
+            yield keys, _holding(keys, records, records_of)
             keys, size = set(), 0
-        if key is not None:
-            keys.add(key)
-            size += rows_of[key]
+        keys.add(key)
+        size += count
+    yield keys, _holding(keys, records, records_of)
+
+
+def _holding(keys: set[Key], records: Sequence[NormRecord], records_of: dict[Key, list[int]]) -> list[NormRecord]:
+    return [records[number] for number in sorted({number for key in keys for number in records_of[key]})]
 
 
 def _decoded(log: ClaimLog, record: NormRecord) -> pa.RecordBatch | None:
@@ -151,9 +154,7 @@ def _split(batch: pa.RecordBatch | None) -> Iterator[tuple[Key, pa.RecordBatch]]
         yield (book, int(hours[start]) * layout.HOUR_US), batch.slice(start, end - start)
 
 
-def _codes(
-    batch: pa.RecordBatch, columns: Sequence[pa.DictionaryArray]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _codes(batch: pa.RecordBatch, columns: Sequence[pa.DictionaryArray]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each row one integer that differs where its file differs, and its hour."""
     codes = np.zeros(batch.num_rows, np.int64)
     for column in columns:

@@ -10,18 +10,18 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.s3writer import files
-from services.s3writer.decode import contents
 from services.s3writer.buffer import NormRecord
+from services.s3writer.decode import contents
 from services.s3writer.take import Taker
 from shared import metrics
 from shared.errors import FatalError, PoisonMessage
 from shared.kafka import OffsetsLost, OwnershipLost
-from shared.lake import claim_log, layout, parquet
+from shared.lake import claim_log, parquet
 from shared.log import get_logger
 from shared.messages import NORM_VERSION, NormHeaders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from concurrent.futures import Executor
 
     from services.s3writer.storage import Storage
@@ -73,7 +73,7 @@ class Protocol:
 
         return await asyncio.get_running_loop().run_in_executor(self._encoder, build)
 
-    async def _answer(self, request: claim_log.Request) -> Any:
+    async def _answer(self, request: claim_log.Request) -> Any:  # noqa: PLR0911  # one for each request
         store, call = self._storage.store, self._storage.call
         match request:
             case claim_log.Own():
@@ -117,7 +117,9 @@ class Protocol:
 
     async def _rebuild(self, claim: Claim) -> Rebuilt:
         metrics.CLAIMS_FINISHED.labels(self.log.kind).inc()
-        _log.warning("claim incomplete", topic=self.log.topic, partition=self.log.partition, first=claim.first, last=claim.last)
+        _log.warning(
+            "claim incomplete", topic=self.log.topic, partition=self.log.partition, first=claim.first, last=claim.last
+        )
         records, kafka_first = await self._reread(claim.first, claim.last)
         # All these records were accepted before the claim was made: none can be newer than what it stored.
         taker = Taker(claim.done_before, claim.newest_recv_ns)
@@ -128,17 +130,11 @@ class Protocol:
     async def _reread(self, first: int, last: int) -> tuple[list[Record], int]:
         """Exactly the records first..last, as far as Kafka has them, and where it begins to have them."""
         begin = first
-        while begin <= last:
+        while True:
             try:
-                return await self._consumer.read_range(self._tp, begin, last), begin
-            except OffsetsLost as error:
-                if error.beginning <= begin:
-                    raise FatalError(
-                        f"{self._tp.topic}/{self._tp.partition} ends before offset {last}, which was claimed:"
-                        " the topic was re-created, or Kafka lost what it acknowledged: set a new stream"
-                    ) from error
-                begin = error.beginning
-        return [], begin
+                return [record async for record in self._consumer.read_range(self._tp, begin, last)], begin
+            except OffsetsLost as lost:
+                begin = lost.beginning
 
 
 def take(log: ClaimLog, record: Record, taker: Taker) -> NormRecord:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from services.s3writer.buffer import Buffer
 from services.s3writer.flush import take
-from services.s3writer.meters import PartitionMeters
 from services.s3writer.take import Taker
 from shared.errors import RetryableError, UnknownVersion
 from shared.kafka import OwnershipLost
@@ -26,9 +25,10 @@ from shared.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from services.s3writer.buffer import Limits, NormRecord, Trigger
+    from services.s3writer.buffer import Limits, Trigger
     from services.s3writer.files import Built
     from services.s3writer.flush import Protocol
+    from services.s3writer.meters import PartitionMeters
     from shared.kafka import Consumer, Epoch, Record, TopicPartition
     from shared.lake.claim_log import Position
 
@@ -50,6 +50,7 @@ class Partition:
         protocol: Protocol,
         consumer: Consumer,
         limits: Limits,
+        meters: PartitionMeters,
         nonce: Callable[[], str],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -69,7 +70,7 @@ class Partition:
         self._cut: deque[tuple[Buffer, Trigger]] = deque()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
-        self._meters = PartitionMeters(protocol.log.kind, consumer.group, tp)
+        self.meters = meters
 
     async def run(self) -> None:
         """Resume, then flush what is cut, until cancelled or disowned. Raises `FatalError`."""
@@ -81,6 +82,8 @@ class Partition:
                     await self._flush(*self._cut[0])
                 self._work.clear()
                 self._idle.set()
+        except UnknownVersion as error:  # of a claim
+            self._stop(str(error))
         except OwnershipLost as lost:
             _log.info("partition disowned", topic=self.tp.topic, partition=self.tp.partition, reason=str(lost))
         finally:
@@ -119,15 +122,16 @@ class Partition:
             try:
                 taken = take(self._protocol.log, record, self._taker)
             except UnknownVersion as error:
-                self.stopped_why = f"{record.topic}/{record.partition}@{record.offset}: {error}"
-                _log.error("unknown version", reason=self.stopped_why)  # noqa: TRY400  # expected during upgrades
+                self._stop(f"{record.topic}/{record.partition}@{record.offset}: {error}")
                 return
             if not self._open.fits(taken.version):
                 self.cut("schema")
             if taken.taken.hole:
-                _log.error("source hole", topic=taken.src.topic, partition=taken.src.partition, raw_offsets=taken.taken.hole)
+                _log.error(
+                    "source hole", topic=taken.src.topic, partition=taken.src.partition, raw_offsets=taken.taken.hole
+                )
             self._open.add(taken, now)
-            self._meters.took(taken)
+            self.meters.took(taken)
 
     def cut_if_due(self, now: float) -> None:
         """Cut the buffer if its own limits say so."""
@@ -175,14 +179,14 @@ class Partition:
         try:
             flushed = await self._protocol.run(self._protocol.log.flush(claim, built.objects))
         except OwnershipLost:
-            self._meters.flush_disowned(trigger)
+            self.meters.flush_disowned(trigger)
             raise
         if flushed.won:
             self._cut.popleft()
         else:
             self._cut.clear()
             self._go_on_from(flushed.position)
-        self._meters.flushed(trigger, buffer, won=flushed.won, seconds=time.monotonic() - began)
+        self.meters.flushed(trigger, buffer, won=flushed.won, seconds=time.monotonic() - began)
         _log.info(
             "flushed",
             topic=self.tp.topic,
@@ -219,6 +223,11 @@ class Partition:
             last_timestamp_ms=last.timestamp_ms,
             last_src=str(last.src),
         )
+
+    def _stop(self, why: str) -> None:
+        """Take nothing more until this release is replaced by one that knows more."""
+        self.stopped_why = why
+        _log.error("partition stopped", topic=self.tp.topic, partition=self.tp.partition, reason=why)
 
     def _go_on_from(self, position: Position) -> None:
         """Take up the line where the lake ends; what was fetched for another place is dropped."""

@@ -7,17 +7,21 @@ beside it, a full budget only pauses fetching, so the group sees a live member a
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
 from services.s3writer.buffer import Budget, Limits
 from services.s3writer.flush import Protocol
+from services.s3writer.meters import PartitionMeters
 from services.s3writer.partition import Partition
 from shared import metrics
-from shared.kafka import OffsetsLost
+from shared.errors import RetryableError
+from shared.kafka import OffsetsLost, OwnershipLost
 from shared.lake.claim_log import ClaimLog
 from shared.log import get_logger
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 FETCH_SECONDS = 0.5
 LAG_EVERY_SECONDS = 5.0
+START_POSITION_PAUSE_SECONDS = 2.0
 
 _log = get_logger(__name__)
 
@@ -45,7 +50,8 @@ class Writer:
         storage: Storage,
         kinds: dict[str, Kind],
         cluster_id: str,
-        group: asyncio.TaskGroup,
+        group: str,
+        tasks: asyncio.TaskGroup,
     ) -> None:
         limits = settings.writer.buffer
         self.consumer: Consumer
@@ -56,6 +62,7 @@ class Writer:
         self._kinds = kinds
         self._cluster_id = cluster_id
         self._group = group
+        self._task_group = tasks
         self._budget = Budget(limits.max_bytes)
         self._limits = {
             "fobs": Limits(limits.snapshot_flush_interval, limits.max_rows),
@@ -72,7 +79,7 @@ class Writer:
         """Begin to resume these partitions; none is fetched before it is."""
         epoch = self.consumer.epoch()
         for tp in sorted(tps):
-            start = await self.consumer.start_position(tp)
+            start = await self._start_position(tp)
             await self.consumer.seek(tp, start)
             self.consumer.pause(tp)
             log = ClaimLog(
@@ -98,9 +105,12 @@ class Writer:
                 protocol=protocol,
                 consumer=self.consumer,
                 limits=self._limits[log.kind],
+                meters=PartitionMeters(log.kind, self._group, tp),
                 nonce=self._nonce,
             )
-            self._tasks[tp] = self._group.create_task(self._partitions[tp].run(), name=f"{tp.topic}/{tp.partition}")
+            self._tasks[tp] = self._task_group.create_task(
+                self._partitions[tp].run(), name=f"{tp.topic}/{tp.partition}"
+            )
         self._show_ready()
 
     async def revoked(self, tps: set[TopicPartition]) -> None:
@@ -128,8 +138,9 @@ class Writer:
                     self._partitions[tp].add(records)
                 await asyncio.sleep(0)  # heartbeats go between partitions
             self._cut()
-            self._lifecycle.beat()
+            self._show_lag()
             self._show_ready()
+            self._lifecycle.beat()
 
     async def drain(self) -> None:
         """Flush everything that is buffered, and commit it."""
@@ -137,10 +148,19 @@ class Writer:
             for partition in self._partitions.values():
                 group.create_task(partition.drain())
 
-    def close(self) -> None:
-        """Start nothing new in threads."""
+    async def close(self) -> None:
+        """Let go of all partitions, and start nothing new in threads."""
+        await self.revoked(set(self._partitions))
         self._encoder.shutdown(wait=False, cancel_futures=True)
         self._storage.close()
+
+    async def _start_position(self, tp: TopicPartition) -> int:
+        while True:
+            try:
+                return await self.consumer.start_position(tp)
+            except RetryableError as error:
+                _log.warning("start position unknown", topic=tp.topic, partition=tp.partition, reason=str(error))
+                await asyncio.sleep(random.uniform(0, START_POSITION_PAUSE_SECONDS))  # noqa: S311  # jitter
 
     def _nonce(self) -> str:
         return f"{self._process}-{next(self._attempts)}"
@@ -151,7 +171,8 @@ class Writer:
         for tp, partition in list(self._partitions.items()):
             if partition.seek_to is not None:
                 offset, partition.seek_to = partition.seek_to, None
-                await self.consumer.seek(tp, offset)
+                with suppress(OwnershipLost):  # the revocation is on its way
+                    await self.consumer.seek(tp, offset)
             if full or not partition.resumed or partition.stopped_why:
                 self.consumer.pause(tp)
             else:
@@ -159,8 +180,15 @@ class Writer:
 
     async def _skip(self, lost: OffsetsLost) -> None:
         """Kafka deleted records before they were stored: go on where it begins. The hole shows in the raw offsets."""
-        _log.error("norm records lost", topic=lost.tp.topic, partition=lost.tp.partition, position=lost.position, beginning=lost.beginning)
-        await self.consumer.seek(lost.tp, lost.beginning)
+        _log.error(
+            "norm records lost",
+            topic=lost.tp.topic,
+            partition=lost.tp.partition,
+            position=lost.position,
+            beginning=lost.beginning,
+        )
+        with suppress(OwnershipLost):
+            await self.consumer.seek(lost.tp, lost.beginning)
 
     def _cut(self) -> None:
         now = time.time()
@@ -172,6 +200,17 @@ class Writer:
         largest = self._budget.largest((partition.waiting for partition in waiting.values() if partition.waiting), held)
         if largest is not None:
             waiting[id(largest)].cut("bytes")
+
+    def _show_lag(self) -> None:
+        if time.monotonic() < self._lag_at:
+            return
+        self._lag_at = time.monotonic() + LAG_EVERY_SECONDS
+        for tp, partition in self._partitions.items():
+            with suppress(OwnershipLost):
+                end = self.consumer.high_watermark(tp)
+                if end is not None and partition.resumed:
+                    stored, oldest_ms = partition.stored_offset, partition.oldest_ms
+                    partition.meters.lag(self.consumer.lag(tp), end=end, stored=stored, oldest_ms=oldest_ms)
 
     def _show_ready(self) -> None:
         why = [partition.stopped_why for partition in self._partitions.values() if partition.stopped_why]

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_co
 
 from shared.kafka.connection import FETCH_OPTIONS, Outage, client_options, close_hard, start_patiently
 from shared.kafka.errors import from_kafka
+from shared.kafka.membership import stop_hard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,7 +67,7 @@ class Admin:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._reader is not None:
-            await self._reader.stop()
+            await stop_hard(self._reader)
         if self._client is not None:
             await _close_admin(self._client)
 
@@ -152,7 +153,7 @@ class Admin:
     async def _offsets(self) -> AIOKafkaConsumer:
         if self._reader is None:
             make = partial(AIOKafkaConsumer, **self._options, **FETCH_OPTIONS)
-            self._reader = await start_patiently(make, _close_reader, self._options, self._outage)
+            self._reader = await start_patiently(make, stop_hard, self._options, self._outage)
         return self._reader
 
     def _started(self) -> AIOKafkaAdminClient:
@@ -163,7 +164,3 @@ class Admin:
 async def _close_admin(client: AIOKafkaAdminClient) -> None:
     await close_hard(client._client)  # noqa: SLF001
     client._closed = True  # noqa: SLF001
-
-
-async def _close_reader(client: AIOKafkaConsumer) -> None:
-    await client.stop()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.conn import create_conn, collect_hosts
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
@@ -75,7 +75,7 @@ class Record:
 
 
 def to_record(record: ConsumerRecord[bytes, bytes]) -> Record:
-    """aiokafka's record as ours."""
+    """The record aiokafka read, as ours."""
     return Record(
         record.topic,
         record.partition,

@@ -12,14 +12,13 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
-from shared.errors import FatalError, RetryableError
+from shared.errors import RetryableError
 from shared.kafka import reader
 from shared.kafka.commit import Epoch, commit
 from shared.kafka.connection import (
@@ -27,11 +26,12 @@ from shared.kafka.connection import (
     Outage,
     Record,
     client_options,
-    close_hard,
     start_patiently,
     to_record,
 )
 from shared.kafka.errors import OwnershipLost, from_kafka, in_words, is_passing, lost_or_retry
+from shared.kafka.membership import Listener, stop_hard
+from shared.kafka.silence import Silence
 from shared.log import get_logger
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from shared.settings import KafkaSettings
 
-SILENCE_SECONDS = 10.0  # no answer to any fetch for so long is an outage
+UNANSWERED_SECONDS = 10.0  # beyond the timeout of a fetch: aiokafka waits for a rebalance without one
 
 _log = get_logger(__name__)
 
@@ -63,7 +63,8 @@ class _Place:
 class Consumer:
     """Reads `topics` as one member of `group`. Both callbacks run inside the rebalance, which waits for them.
 
-    An error in a callback comes out of the next `fetch`.
+    An error in a callback comes out of the next `fetch`. Keep `on_assigned` well below ``session_timeout_ms``: aiokafka
+    sends no heartbeat while it runs. It does while `on_revoked` runs, which has ``rebalance_timeout_ms``.
     """
 
     def __init__(
@@ -89,13 +90,12 @@ class Consumer:
         self._serving = asyncio.Event()
         self._callback_error: BaseException | None = None
         self._pending_error: Exception | None = None
-        self._answered_ms = 0
-        self._silent_since: float | None = None
+        self._silence = Silence(self._outage)
         self._log = _log.bind(client_id=client_id, group=group)
 
     async def start(self) -> None:
         """Joins the group; waits for Kafka for ever. Returns once assigned; `on_assigned` may still be running."""
-        self._client = await start_patiently(self._make, _stop_hard, self._options, self._outage)
+        self._client = await start_patiently(self._make, stop_hard, self._options, self._outage)
 
     async def stop(self, timeout_seconds: float = 10.0) -> None:
         """Leaves the group, whatever state Kafka is in. Calls no callback: commit and drain before."""
@@ -106,10 +106,12 @@ class Consumer:
             return
         try:
             async with asyncio.timeout(timeout_seconds):
-                await client.stop()
+                if client._coordinator is not None:  # noqa: SLF001
+                    await client._coordinator.close()  # noqa: SLF001  # leaves the group
         except (KafkaError, TimeoutError) as error:
-            self._log.warning("kafka consumer abandoned", reason=in_words(error))
-            await _stop_hard(client)
+            self._log.warning("kafka group not left", reason=in_words(error))
+        finally:
+            await stop_hard(client)
 
     async def fetch(
         self, timeout_seconds: float, max_records_per_partition: int | None = None
@@ -141,7 +143,9 @@ class Consumer:
             await self._handle(error)
             await asyncio.sleep(min(0.1, max(0.0, deadline - loop.time())))
             return {}
-        self._watch(client, answered=bool(taken))
+        if client is not self._client:
+            return {}  # stopped meanwhile
+        self._silence.watch(client, self._places, handed=bool(taken))
         return self._hand_out(taken) if self._serving.is_set() else {}
 
     async def start_position(self, tp: TopicPartition) -> int:
@@ -180,7 +184,7 @@ class Consumer:
         self._connected().resume(*(tp for tp in tps if tp in self._places))
 
     def epoch(self) -> Epoch:
-        """This member as of now. Raises `OwnershipLost` outside the group."""
+        """Who this member is now. Raises `OwnershipLost` outside the group."""
         coordinator = self._coordinator()
         if coordinator.generation < 0 or not coordinator.member_id:
             raise OwnershipLost("not a member of the group")
@@ -226,7 +230,7 @@ class Consumer:
             max_poll_interval_ms=self._settings.max_poll_interval_ms,
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
-        client.subscribe(list(self._topics), listener=_Listener(self._revoked, self._assigned))
+        client.subscribe(list(self._topics), listener=Listener(self._revoked, self._assigned))
         # The callbacks run before start() returns, and use the client.
         self._client = client
         return client
@@ -265,7 +269,7 @@ class Consumer:
         rest: Mapping[TopicPartition, Any] | None = None,
     ) -> dict[TopicPartition, list[Any]]:
         try:
-            async with asyncio.timeout(timeout_seconds + SILENCE_SECONDS):
+            async with asyncio.timeout(timeout_seconds + UNANSWERED_SECONDS):
                 taken: dict[TopicPartition, list[Any]] = await client.getmany(
                     *tps, timeout_ms=round(timeout_seconds * 1000), max_records=limit
                 )
@@ -301,24 +305,6 @@ class Consumer:
             error = unanswered
         self._outage.begin(in_words(error))
 
-    def _watch(self, client: AIOKafkaConsumer, *, answered: bool) -> None:
-        """Notices what aiokafka hides: an outage (getmany is empty for ever) and the death of its own tasks."""
-        for task in (client._fetcher._fetch_task, client._coordinator._coordination_task):  # noqa: SLF001
-            if task.done():
-                raise FatalError(f"the Kafka consumer broke down: {task.exception() or 'its task ended'}")
-        waiting = [tp for tp in self._places if tp not in client.paused()]
-        newest_ms = max((client.last_poll_timestamp(tp) or 0 for tp in waiting), default=0)
-        now = time.monotonic()
-        if answered or newest_ms != self._answered_ms:
-            self._answered_ms, self._silent_since = newest_ms, None
-            self._outage.end()
-        elif not waiting:
-            self._silent_since = None
-        elif self._silent_since is None:
-            self._silent_since = now
-        elif now - self._silent_since > SILENCE_SECONDS:
-            self._outage.begin(f"no answer to a fetch for {SILENCE_SECONDS:g} s")
-
     def _place(self, tp: TopicPartition) -> _Place:
         place = self._places.get(tp)
         if place is None:
@@ -337,29 +323,3 @@ class Consumer:
 
     def _coordinator(self) -> Any:
         return self._connected()._coordinator  # noqa: SLF001  # aiokafka shows its generation nowhere else
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    def __init__(
-        self,
-        revoked: Callable[[set[TopicPartition]], Awaitable[None]],
-        assigned: Callable[[set[TopicPartition]], Awaitable[None]],
-    ) -> None:
-        self.on_partitions_revoked = revoked
-        self.on_partitions_assigned = assigned
-
-
-async def _stop_hard(client: AIOKafkaConsumer) -> None:
-    """Ends a consumer whose own stop() may hang: it waits for its coordination, which waits for Kafka."""
-    client._closed = True  # noqa: SLF001  # what __del__ looks at before it warns
-    coordinator, fetcher = client._coordinator, client._fetcher  # noqa: SLF001
-    tasks: list[asyncio.Task[Any] | None] = []
-    if coordinator is not None:
-        tasks += [coordinator._coordination_task, coordinator._heartbeat_task, coordinator._commit_refresh_task]  # noqa: SLF001
-    if fetcher is not None:
-        tasks += [fetcher._fetch_task, *fetcher._pending_tasks]  # noqa: SLF001
-    running = [task for task in tasks if task is not None]
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
-    await close_hard(client._client)  # noqa: SLF001

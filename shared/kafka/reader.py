@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from shared.errors import FatalError
-from shared.kafka.connection import FETCH_OPTIONS, Outage, client_options, close_hard, start_patiently, to_record
+from shared.kafka.connection import FETCH_OPTIONS, Outage, client_options, start_patiently, to_record
 from shared.kafka.errors import OffsetsLost, from_kafka, in_words, is_passing
+from shared.kafka.membership import stop_hard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,7 +39,7 @@ async def read_range(
     options = client_options(settings, client_id)
     outage = Outage(client_id)
     make = partial(AIOKafkaConsumer, **options, **FETCH_OPTIONS)
-    client = await start_patiently(make, _close, options, outage)
+    client = await start_patiently(make, stop_hard, options, outage)
     try:
         client.assign([tp])
         client.seek(tp, first)
@@ -64,7 +65,7 @@ async def read_range(
                 position = record.offset + 1
                 yield to_record(record)
     finally:
-        await _close(client)
+        await stop_hard(client)
 
 
 async def _check_bounds(client: AIOKafkaConsumer, tp: TopicPartition, position: int, last: int) -> None:
@@ -77,11 +78,3 @@ async def _check_bounds(client: AIOKafkaConsumer, tp: TopicPartition, position: 
             f"{tp.topic}/{tp.partition} ends at offset {end}, before {last}, which was read or claimed from it: "
             "was the topic re-created? set a new kafka.stream"
         )
-
-
-async def _close(client: AIOKafkaConsumer) -> None:
-    client._closed = True  # noqa: SLF001  # closed hard below: nothing to hand over outside a group
-    for part in (client._coordinator, client._fetcher):  # noqa: SLF001
-        if part is not None:
-            await part.close()
-    await close_hard(client._client)  # noqa: SLF001

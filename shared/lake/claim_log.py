@@ -286,4 +286,6 @@ def _check_digests(entries: Sequence[FileEntry], digests: Sequence[str | None]) 
     """Raises `FatalError` for a file that is there and is another than promised."""
     for entry, digest in zip(entries, digests, strict=True):
         if digest is not None and digest != entry.digest:
-            raise FatalError(f"{entry.path} exists with digest {digest}, its claim promises {entry.digest}: it is foreign")
+            raise FatalError(
+                f"{entry.path} exists with digest {digest}, its claim promises {entry.digest}: it is foreign"
+            )

@@ -12,6 +12,29 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from shared.messages import Kind
 
+ProblemWord = Literal[
+    "origin-missing",
+    "origin-damaged",
+    "hole",
+    "overlap",
+    "done-broken",
+    "claim-missing",
+    "claim-damaged",
+    "claim-misplaced",
+    "another-topic",
+    "two-lineages",
+    "unknown-version",
+    "file-missing",
+    "file-damaged",
+    "file-not-of-claim",
+    "footer-wrong",
+    "rows-wrong",
+    "digest-wrong",
+    "rows-misplaced",
+    "rows-missing",
+    "foreign-object",
+]
+LossWord = Literal["source-hole", "lost-claim"]
 Verdict = Literal["complete", "lossy", "damaged", "empty"]
 EXIT_CODES: dict[Verdict, int] = {"complete": 0, "damaged": 1, "empty": 2, "lossy": 3}
 
@@ -32,7 +55,7 @@ class LineKey:
 class Problem:
     """Damage. `what` is one of the words of docs/reading-the-lake.md; `path` is what is damaged, missing or foreign."""
 
-    what: str
+    what: ProblemWord
     path: str
     detail: str
     line: LineKey | None = None
@@ -48,7 +71,7 @@ class Loss:
     It concerns every symbol of the partition, between these receive times where they are known.
     """
 
-    what: Literal["source-hole", "lost-claim"]
+    what: LossWord
     path: str  # of the claim, or of its .lost.json
     line: LineKey
     first: int
@@ -136,7 +159,11 @@ class Report:
     def __str__(self) -> str:
         counts = f"{self.rows:,} rows in {self.files:,} files, {self.claims:,} claims of {len(self.lines):,} partitions"
         parts = [self.verdict, counts, "footers only" if self.mode == "fast" else "every row read"]
-        for number, word in ((len(self.problems), "problem"), (len(self.losses), "loss"), (len(self.open), "open claim")):
+        for number, word in (
+            (len(self.problems), "problem"),
+            (len(self.losses), "loss"),
+            (len(self.open), "open claim"),
+        ):
             if number:
                 parts.append(f"{number:,} {word}{'' if number == 1 else 'es' if word == 'loss' else 's'}")
         return "; ".join(parts)

@@ -34,11 +34,20 @@ CALL_TIMEOUT_SECONDS = 60.0  # of a call, plus its bytes at SLOWEST_BYTES_PER_SE
 SLOWEST_BYTES_PER_SECOND = 1_000_000
 MAX_CONNECTIONS = 64
 CONFLICT_ATTEMPTS = 5
+PAGE_OBJECTS = 1000  # as many as Amazon gives
 
-_EXISTS = {"PreconditionFailed", "412"}
-_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
-_TOO_MANY, _REQUEST_TIMEOUT, _CONFLICT, _PRECONDITION = 429, 408, 409, 412
-_FORBIDDEN, _NOT_FOUND, _SERVER_ERROR = 403, 404, 500
+_CONFLICT, _PRECONDITION, _NOT_FOUND, _SERVER_ERROR = 409, 412, 404, 500
+_PASSES = (408, 429, _CONFLICT)
+_NOT_ACCEPTED = "the credentials are not accepted"
+_HINTS = {
+    "NoSuchBucket": "create the bucket, or correct its name",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    **dict.fromkeys(("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"), _NOT_ACCEPTED),
+}
+_STATUS_HINTS = {
+    403: "the credentials need s3:GetObject, s3:PutObject and s3:ListBucket here",
+    501: "the store must implement conditional PUT (If-None-Match) and ListObjectsV2",
+}
 
 
 class S3Store:
@@ -92,7 +101,7 @@ class S3Store:
             try:
                 self._call("put_object", len(body), Key=self._key(path), Body=body, IfNoneMatch="*")
             except _Answer as answer:
-                if answer.code in _EXISTS or answer.status == _PRECONDITION:
+                if answer.status == _PRECONDITION:
                     return False
                 if answer.status != _CONFLICT:
                     raise answer.as_error(f"create {path} in {self.url}") from answer
@@ -138,11 +147,9 @@ class S3Store:
                     yield Entry(path, int(item["Size"]))
 
     def _pages(self, prefix: str, start_after: str | None, limit: int | None) -> Iterator[Sequence[dict[str, Any]]]:
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"MaxKeys": PAGE_OBJECTS if limit is None else max(1, min(limit, PAGE_OBJECTS))}
         if start_after is not None:
             more["StartAfter"] = self._prefix + start_after
-        if limit is not None:
-            more["MaxKeys"] = max(1, min(limit, 1000))
         while True:
             try:
                 page = self._call("list_objects_v2", Prefix=self._prefix + prefix, **more)
@@ -221,21 +228,11 @@ class _Answer(Exception):
     def as_error(self, what: str) -> CryptoFlowError:
         """What it means to the caller."""
         text = f"cannot {what}: {self.status} {self.code} {self.message}".rstrip()
-        if self.code == "NoSuchBucket":
-            return FatalError(f"{text}: create the bucket, or correct its name")
-        if (
-            self.status >= _SERVER_ERROR
-            or self.status in (_TOO_MANY, _REQUEST_TIMEOUT, _CONFLICT)
-            or self.code in ("RequestTimeout", "SlowDown")
-        ):
+        hint = _HINTS.get(self.code) or _STATUS_HINTS.get(self.status)
+        passes = self.status >= _SERVER_ERROR or self.status in _PASSES or self.code in ("RequestTimeout", "SlowDown")
+        if passes and not hint:
             return RetryableError(text, retry_after_seconds=self.retry_after_seconds)
-        if self.code == "RequestTimeTooSkewed":
-            return FatalError(f"{text}: set this machine's clock")
-        if self.code in _CREDENTIALS:
-            return FatalError(f"{text}: the credentials are not accepted")
-        if self.status == _FORBIDDEN:
-            return FatalError(f"{text}: the credentials need s3:GetObject, s3:PutObject and s3:ListBucket here")
-        return FatalError(text)
+        return FatalError(f"{text}: {hint}" if hint else text)
 
 
 async def _body(stream: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 The rules, from the general-info and error-code pages of developers.binance.com unless another source is named:
  1. 429: a limit was broken, back off. ``Retry-After`` (seconds) is promised for spot and may be missing on futures;
-    the window is a fixed clock minute, so without it the hold ends at the next one.
+    the window is a fixed clock minute, so without it the hold ends at the next one. At least a second is waited.
  2. 418: the address is banned for having gone on after 429, "from 2 minutes to 3 days". The end is in ``Retry-After``
     or in the text "banned until <epoch ms>"; the later counts; with neither, 120 s (a third party's measured default).
  3. 403: the firewall's (WAF) rule was broken. No duration is published: 300 s is ours.
@@ -217,7 +217,8 @@ def _too_many(status: int, headers: Mapping[str, str], body: bytes, now_ns: int,
         ends = [end for end in (until_ns, None if wait_ns is None else now_ns + wait_ns) if end is not None]
         return Outcome("banned", "stand_down", max(ends, default=now_ns + DEFAULT_BAN_NS), text)
     next_minute_ns = (now_ns // MINUTE_NS + 1) * MINUTE_NS
-    return Outcome("rate_limited", "hold", next_minute_ns if wait_ns is None else now_ns + wait_ns, text)
+    until_ns = next_minute_ns if wait_ns is None else now_ns + max(wait_ns, SECOND_NS)
+    return Outcome("rate_limited", "hold", until_ns, text)
 
 
 def _plain_reason(status: int, body: bytes) -> Reason:

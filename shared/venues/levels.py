@@ -136,8 +136,8 @@ class LevelParser:
         np.maximum(body, ord(" "), out=body)
         document[0], document[-1] = ord("["), ord("]")
         try:
-            parsed = self._parser.parse(document.tobytes())
-        except ValueError:
+            parsed: Any = self._parser.parse(document.tobytes())
+        except (ValueError, RuntimeError):  # the latter for integers above 64 bits
             return None, 0
         values: Floats = np.frombuffer(parsed.as_buffer(of_type="d"), np.float64)
         del parsed  # the parser cannot be used again while its document lives

@@ -138,7 +138,7 @@ def test_a_second_run_adds_to_the_lake_and_ends_with_ctrl_c(first):
 
 def test_a_second_ctrl_c_stops_at_once_and_leaves_nothing_running(tmp_path):
     demo = start(tmp_path, seconds=600)
-    read = read_until(demo, "Logs")
+    read = read_until(demo, "are ready")
     demo.send_signal(signal.SIGINT)
     read += read_until(demo, "draining")
     demo.send_signal(signal.SIGTERM)
@@ -149,7 +149,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_nothing_running(tmp_path):
 
 def test_a_demo_that_is_killed_leaves_nothing_running(tmp_path):
     demo = start(tmp_path, seconds=600)
-    read_until(demo, "Logs")
+    read_until(demo, "are ready")
     parts = list(processes_in(tmp_path / ".demo"))
     assert len(parts) >= 4
     demo.kill()
@@ -160,7 +160,7 @@ def test_a_demo_that_is_killed_leaves_nothing_running(tmp_path):
 
 def test_a_service_that_dies_is_named_with_the_end_of_its_log(tmp_path):
     demo = start(tmp_path, seconds=600)
-    read = read_until(demo, "Logs")
+    read = read_until(demo, "are ready")
     flattener = next(process for process in processes_in(tmp_path) if "services.flattener" in process.info["cmdline"])
     flattener.kill()
     ended = finish(demo, tmp_path, read)

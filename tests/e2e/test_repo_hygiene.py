@@ -16,7 +16,7 @@ APACHE_2_SHA256 = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523
 
 # Written in parts, so that this file does not find itself.
 MACHINE_PATHS = re.compile(
-    r"(?<![\w.$}])/(?:" + "|".join(["wo" + "rk", "tm" + "p", "ro" + "ot", "Us" + "ers", "home/[a-z]"]) + r")(?:/|\b)"
+    r"(?<![\w.$}])/(?:" + "|".join(["wo" + "rk", "tm" + "p", "r" + "oot", "Us" + "ers", "home/[a-z]"]) + r")(?:/|\b)"
 )
 REGISTRY_HOSTS = re.compile(
     "|".join(
@@ -93,7 +93,7 @@ def test_there_is_a_lock_for_each_extra_that_is_installed():
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("aiokafka", r"shared/kafka(_\w+)?\.py"),
+        ("aiokafka", r"shared/kafka/\w+\.py"),
         ("s3fs|fsspec|botocore|aiobotocore", r"shared/lake/store(_\w+)?\.py"),
         ("duckdb", r"cryptoflow/\w+\.py|shared/lake/\w+\.py"),
         ("simdjson", r"shared/venues/\w+\.py|services/flattener/\w+\.py"),

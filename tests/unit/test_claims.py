@@ -1,7 +1,7 @@
 """The objects of a claim log and the protocol over them, case by case. Random histories: test_claims_histories.py."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import FatalError, UnknownVersion
@@ -42,7 +42,15 @@ def test_claims_bytes_are_pinned():
         claim_of(0, 3, object_of("a"), object_of("b"), done_after=7, holes=((2, 4),)),
         Origin(first=5, cluster_id="c", topic="norm-fobs"),
         LostClaim(
-            kind="fobs", stream="main", partition=0, first=0, last=3, promised=(), missing=("a",), kafka_first=9, writer="me"
+            kind="fobs",
+            stream="main",
+            partition=0,
+            first=0,
+            last=3,
+            promised=(),
+            missing=("a",),
+            kafka_first=9,
+            writer="me",
         ),
     ],
     ids=lambda document: type(document).__name__,
@@ -206,11 +214,13 @@ def test_a_file_that_exists_and_is_not_there_is_asked_for_again():
     assert steps.send((None,)) == CreateAll((thing,))
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 2**63 - 1)), st.integers(0, 2**63))
 def test_the_last_claim_of_a_log_is_found_from_any_hint_in_few_calls(offsets, hint):
     assert _bisect(offsets, hint) == (max(offsets, default=None), pytest.approx(64, abs=64))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 10_000), st.integers(0, 2000))
 def test_a_good_hint_finds_it_in_few_calls_however_many_there_are(count, length, behind):
     offsets = {number * length for number in range(count)}

@@ -62,7 +62,7 @@ def gap(since_s: int, until_s: int, offset: int) -> dict:
 
 def store(run: Run, rows: list[dict]) -> None:
     path = run.lake / data_path("fobs", BOOK, 0, run.stream, 0, 0, 9)
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=FILE_SCHEMAS["fobs"]), path)
 
 
@@ -86,7 +86,7 @@ def test_equal_books_are_equal(run):
             "book 6 differs",
             id="last bit",
         ),
-        pytest.param(levels(5, 0) + [gap(1, 5, 1)], "book 6 was served and lies neither", id="a gap of another time"),
+        pytest.param([*levels(5, 0), gap(1, 5, 1)], "book 6 was served and lies neither", id="a gap of another time"),
         pytest.param([], "book 5 was served and lies neither", id="an empty lake"),
     ],
 )

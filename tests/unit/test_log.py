@@ -76,7 +76,12 @@ def test_lines_below_the_level_are_dropped(monkeypatch):
 
 @pytest.mark.parametrize(
     "keys",
-    [{"sasl_password": "hidden"}, {"AWS_SECRET_ACCESS_KEY": "hidden"}, {"session_token": "hidden"}, {"access_key_id": "hidden"}],
+    [
+        {"sasl_password": "hidden"},
+        {"AWS_SECRET_ACCESS_KEY": "hidden"},
+        {"session_token": "hidden"},
+        {"access_key_id": "hidden"},
+    ],
     ids=lambda keys: next(iter(keys)),
 )
 def test_a_key_that_is_named_like_a_secret_is_masked(monkeypatch, keys):
@@ -98,13 +103,13 @@ def test_a_secret_of_the_settings_is_masked_under_any_key(monkeypatch):
 def test_libraries_are_heard_from_warning_up(monkeypatch):
     stream = io.StringIO()
     written(monkeypatch, stream)
-    logging.getLogger("aiokafka.conn").info("chatter")
-    logging.getLogger("aiokafka.conn").warning("broker %d is away", 3)
+    logging.getLogger("asyncio").info("chatter")
+    logging.getLogger("asyncio").warning("broker %d is away", 3)
     (line,) = stream.getvalue().splitlines()[1:]
     found = json.loads(line)
     assert (found["event"], found["level"], found["logger"], found["service"]) == (
         "broker 3 is away",
         "warning",
-        "aiokafka.conn",
+        "asyncio",
         "reader",
     )

@@ -240,10 +240,13 @@ def test_logs_are_json_without_secrets_and_carry_the_libraries_warnings(run):
     assert first["timestamp"].endswith("Z")
     assert {(line["service"], line["environment"]) for line in map(json.loads, process.lines)} == {("tiny", "test")}
     (warning,) = process.logged("broker 1 is away")
-    assert (warning["level"], warning["logger"]) == ("warning", "aiokafka")
+    assert (warning["level"], warning["logger"]) == ("warning", "asyncio")
     assert "chatter" not in process.events
     assert "detail" not in process.events
-    assert process.logged("secrets")[0] | {"sasl_password": "***", "plain": "text", "path": "x"} == process.logged("secrets")[0]
+    assert (
+        process.logged("secrets")[0] | {"sasl_password": "***", "plain": "text", "path": "x"}
+        == process.logged("secrets")[0]
+    )
 
 
 def test_idle_time_runs_from_the_last_beat():

@@ -38,7 +38,12 @@ def test_each_source_wins_over_those_below_it(empty_folder):
     loaded = load_with_origins(overrides={"kafka.stream": "cli"}, environ=environ)
 
     who = loaded.settings.cryptoflow
-    assert (who.name, who.version, who.environment, loaded.settings.kafka.stream) == ("yaml", "dotenv", "environ", "cli")
+    assert (who.name, who.version, who.environment, loaded.settings.kafka.stream) == (
+        "yaml",
+        "dotenv",
+        "environ",
+        "cli",
+    )
     assert loaded.origins == {
         "cryptoflow.name": "config/config.yml:1",
         "cryptoflow.version": ".env CRYPTOFLOW_CRYPTOFLOW__VERSION",

@@ -61,8 +61,7 @@ def test_the_first_answer_is_the_recorded_body_and_the_later_ones_follow_the_eve
     clock.step(10**9)
     last = poll(market)
     assert last.body == (
-        b'{"lastUpdateId":120,"E":3000,"T":2990,"bids":[["1.05","2"],["1.00","7"]],'
-        b'"asks":[["1.15","1"],["1.20","3"]]}'
+        b'{"lastUpdateId":120,"E":3000,"T":2990,"bids":[["1.05","2"],["1.00","7"]],"asks":[["1.15","1"],["1.20","3"]]}'
     )
     assert (last.bids, last.asks, last.last_update_id, last.recorded) == (2, 2, 120, False)
     assert poll(market, 5).body == last.body

@@ -74,6 +74,6 @@ def test_an_impossible_rule_is_refused_in_words(rule, words):
 
 
 def test_every_kind_says_what_it_is():
-    assert {kind.effect for kind in KINDS.values()} == {"valid", "invalid", "refused", "transport"}
+    assert {kind.effect for kind in KINDS.values()} == {"valid", "invalid", "either", "refused", "transport"}
     assert all(len(kind.what) > 5 for kind in KINDS.values())
     assert all(name == kind.name for name, kind in KINDS.items())

@@ -1,9 +1,11 @@
 """A service of a few lines, run as a real process by test_service.py: ``python -m tests.unit.tiny_service BEHAVIOUR …``."""
 
 import asyncio
+import logging
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 from shared.errors import ConfigError, FatalError, RetryableError
@@ -64,7 +66,7 @@ async def drains_for_ever(settings, lifecycle):
 async def blocks_the_loop(settings, lifecycle):
     log.info("hanging")
     while True:
-        time.sleep(0.01)
+        time.sleep(0.01)  # noqa: ASYNC251 - that is the point
 
 
 async def fatal(settings, lifecycle):
@@ -116,17 +118,14 @@ async def fails_when_cancelled(settings, lifecycle):
 
 
 async def logs(settings, lifecycle):
-    import logging
-    import warnings
-
-    logging.getLogger("aiokafka").warning("broker %s is away", 1)
-    logging.getLogger("aiokafka").info("chatter")
+    logging.getLogger("asyncio").warning("broker %s is away", 1)
+    logging.getLogger("asyncio").info("chatter")
     warnings.warn("old thing", DeprecationWarning, stacklevel=1)
     log.info("secrets", sasl_password="hunter2", plain="text", path=Path("x"))
     log.debug("detail")
     try:
-        1 / 0
-    except ZeroDivisionError:
+        await fails(settings, lifecycle)
+    except RetryableError:
         log.exception("trouble")
     await lifecycle.stopping.wait()
 

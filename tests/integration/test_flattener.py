@@ -1,0 +1,345 @@
+"""The flattener as a process: every raw record's rows on the norm topic, in order, tiling, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+
+from shared import topics
+from shared.kafka import Admin, Producer, Record, TopicPartition, read_range
+from shared.messages import Book, DeadLetterHeaders, Gap, NormHeaders, RawHeaders
+from tests.support import eventually
+from tests.unit.test_flatten import BROKEN, MALFORMED_HEADERS
+
+RECV_NS = 1_700_000_000_123_456_789
+BOOKS = [Book("binance", "future", f"SYM{i}USDT") for i in range(8)]
+
+
+def body(number: int, levels: int = 3) -> bytes:
+    bids = [[f"{number + 100 - i}.5", f"{i + 1}"] for i in range(levels)]
+    asks = [[f"{number + 200 + i}.5", f"{i + 1}"] for i in range(levels)]
+    return json.dumps(
+        {"lastUpdateId": number, "E": 1, "T": 1, "bids": bids, "asks": asks}, separators=(",", ":")
+    ).encode()
+
+
+def headers(book: Book, number: int, **changes):
+    values = {
+        "stream": "main",
+        "exchange": book.exchange,
+        "market": book.market,
+        "symbol": book.symbol,
+        "type": "snapshot",
+        "recv_ns": RECV_NS + number,
+        "conn": "host:1:1",
+        "seq": number,
+        "limit": 1000,
+    }
+    return RawHeaders(**(values | changes)).encode()
+
+
+@dataclass
+class Norm:
+    """A norm record, decoded."""
+
+    src_first: int
+    src_last: int
+    headers: NormHeaders
+    rows: list[dict] = field(repr=False)
+
+
+class Topics:
+    """Raw records in, norm records and dead letters out, of one configuration."""
+
+    def __init__(self, settings) -> None:
+        self.settings = settings
+        self.raw = settings.channels.raw_fobs.topic
+        self.norm = settings.channels.norm_fobs.topic
+        self.dead = settings.channels.dead_letters.topic
+
+    async def create(self) -> None:
+        await topics.create(self.settings)
+
+    async def publish(self, records) -> None:
+        """(key, value, headers) or (key, value, headers, partition)."""
+        producer = Producer(self.settings.kafka, client_id="test")
+        await producer.start()
+        try:
+            sent = [
+                await producer.send(
+                    self.raw, value, key=key, headers=pairs, partition=partition[0] if partition else None
+                )
+                for key, value, pairs, *partition in records
+            ]
+            for future in sent:
+                await future
+        finally:
+            await producer.stop(10)
+
+    async def books(self, count: int, first: int = 0, levels: int = 3) -> None:
+        """`count` books, each symbol in turn."""
+        await self.publish(
+            (book.key, body(number, levels), headers(book, number))
+            for number in range(first, first + count)
+            for book in [BOOKS[number % len(BOOKS)]]
+        )
+
+    async def ends(self, topic: str) -> dict[TopicPartition, int]:
+        async with Admin(self.settings.kafka, client_id="test") as admin:
+            description = (await admin.describe([topic]))[topic]
+            return await admin.end_offsets([TopicPartition(topic, p) for p in range(description.partitions)])
+
+    async def all(self, topic: str) -> dict[int, list[Record]]:
+        async with Admin(self.settings.kafka, client_id="test") as admin:
+            ends = await self.ends(topic)
+            begins = await admin.beginning_offsets(ends)
+        return {
+            tp.partition: [r async for r in read_range(self.settings.kafka, tp, begins[tp], end - 1, client_id="test")]
+            for tp, end in ends.items()
+        }
+
+    async def normalised(self) -> dict[int, list[Norm]]:
+        found: dict[int, list[Norm]] = {}
+        for partition, records in (await self.all(self.norm)).items():
+            found[partition] = []
+            for record in records:
+                decoded = NormHeaders.decode(record.headers)
+                assert (decoded.src.topic, decoded.src.partition) == (self.raw, partition)
+                with pa.ipc.open_stream(record.value) as reader:
+                    rows = reader.read_next_batch().to_pylist()
+                found[partition].append(Norm(decoded.src.first, decoded.src.last, decoded, rows))
+        return found
+
+    async def covered(self) -> bool:
+        """Whether the norm topic covers all that is in the raw topic now."""
+        norm = await self.ends(self.norm)
+        for tp, end in (await self.ends(self.raw)).items():
+            last = norm[TopicPartition(self.norm, tp.partition)] - 1
+            if last < 0:
+                if end:
+                    return False
+                continue
+            async for record in read_range(
+                self.settings.kafka, TopicPartition(self.norm, tp.partition), last, last, client_id="test"
+            ):
+                if NormHeaders.decode(record.headers).src.last < end - 1:
+                    return False
+        return True
+
+    async def taken(self) -> dict[tuple[int, int], list[dict]]:
+        """Rows by raw record, taken as the design says: those above `done` as it stood before the record."""
+        rows: dict[tuple[int, int], list[dict]] = {}
+        for partition, records in (await self.normalised()).items():
+            done = -1
+            for record in records:
+                assert record.src_first <= done + 1, "a source hole"
+                for row in record.rows:
+                    if row["raw_offset"] > done:
+                        rows.setdefault((partition, row["raw_offset"]), []).append(row)
+                done = max(done, record.src_last)
+        return rows
+
+    async def assert_each_book_once(self) -> int:
+        """Every raw record's levels are there once. Gives the number of raw records."""
+        rows = await self.taken()
+        count = 0
+        for partition, records in (await self.all(self.raw)).items():
+            for record in records:
+                content = json.loads(record.value)
+                wanted = [
+                    (side, level, float(price), float(quantity))
+                    for side, name in (("bid", "bids"), ("ask", "asks"))
+                    for level, (price, quantity) in enumerate(content[name], 1)
+                ]
+                found = rows.pop((partition, record.offset))
+                assert [(r["side"], r["level"], r["price"], r["quantity"]) for r in found] == wanted
+                assert {r["symbol"] for r in found} == {Book.from_key(record.key).symbol}
+                count += 1
+        assert not rows
+        return count
+
+
+@pytest.fixture
+def make(embedded_kafka, make_config, make_settings):
+    """Configuration and topics on the embedded broker."""
+    return _maker(embedded_kafka, make_config, make_settings)
+
+
+@pytest.fixture
+def make_real(kafka, make_config, make_settings):
+    """Configuration and topics on Apache Kafka: the embedded broker never gives up a killed member."""
+    return _maker(kafka, make_config, make_settings)
+
+
+def _maker(server, make_config, make_settings):
+    def configured(**sections):
+        sections = sections | {"kafka": {"bootstrap_servers": server.bootstrap_servers}}
+        return make_config(**sections), Topics(make_settings(**sections))
+
+    return configured
+
+
+async def test_every_raw_record_becomes_its_rows_and_ranges_tile(make, services):
+    config, line = make()
+    await line.create()
+    await line.books(200)
+    flattener = services.start("flattener", config)
+    await eventually(line.covered)
+    await line.books(50, first=200)
+    await eventually(line.covered)
+    assert flattener.terminate() == 0
+    assert await line.assert_each_book_once() == 250
+    for records in (await line.normalised()).values():
+        assert [record.src_first for record in records[:1]] in ([], [0])
+        assert all(before.src_last + 1 == after.src_first for before, after in pairwise(records))
+        assert all(record.headers.stream == line.settings.kafka.stream for record in records)
+
+
+async def test_a_drained_flattener_leaves_nothing_for_the_next(make, services):
+    config, line = make()
+    await line.create()
+    await line.books(40)
+    first = services.start("flattener", config)
+    await eventually(line.covered)
+    assert first.terminate() == 0
+    before = await line.ends(line.norm)
+    second = services.start("flattener", config)
+    await line.books(8, first=40)
+    await eventually(line.covered)
+    assert second.terminate() == 0
+    assert await line.assert_each_book_once() == 48
+    new = {p: records[before[TopicPartition(line.norm, p)] :] for p, records in (await line.normalised()).items()}
+    old = {p: records[: before[TopicPartition(line.norm, p)]] for p, records in (await line.normalised()).items()}
+    for partition, records in new.items():
+        if records and old[partition]:
+            assert records[0].src_first == old[partition][-1].src_last + 1
+
+
+@pytest.mark.docker
+async def test_killed_in_the_middle_it_cuts_again_and_every_row_counts_once(make_real, services):
+    config, line = make_real(processor={"batch_size": 50})
+    await line.create()
+    await line.books(2000, levels=20)
+
+    for _ in range(3):
+        flattener = services.start("flattener", config, ready=False)
+        start = sum((await line.ends(line.norm)).values())
+        await eventually(lambda before=start: _grown(line, before), timeout=90)
+        flattener.kill()
+    flattener = services.start("flattener", config)
+    await eventually(line.covered)
+    assert flattener.terminate() == 0
+    assert await line.assert_each_book_once() == 2000
+
+
+async def _grown(line: Topics, before: int) -> bool:
+    return sum((await line.ends(line.norm)).values()) > before or await line.covered()
+
+
+async def test_two_flatteners_share_the_partitions_and_lose_nothing_when_one_goes(make, services):
+    config, line = make(processor={"batch_size": 50})
+    await line.create()
+    await line.books(400)
+    first = services.start("flattener", config)
+    second = services.start("flattener", config)
+    lag = "cryptoflow_position_lag_records"
+    await eventually(
+        lambda: all(
+            0 < _partitions(process, lag) < line.settings.channels.raw_fobs.partitions for process in (first, second)
+        ),
+        what="each has some of the partitions",
+    )
+    await line.books(400, first=400)
+    await eventually(line.covered)
+    assert first.terminate() == 0
+    await line.books(400, first=800)
+    await eventually(line.covered, timeout=60)
+    assert second.terminate() == 0
+    assert await line.assert_each_book_once() == 1200
+
+
+def _partitions(process, name: str) -> int:
+    text = process._get("/metrics") or ""
+    return sum(row.startswith(name + "{") for row in text.splitlines())
+
+
+async def test_broken_payloads_end_in_dead_letters_and_never_stop_the_line(make, services):
+    config, line = make()
+    await line.create()
+    book = BOOKS[0]
+    broken = [(book.key, value, headers(book, i), 0) for i, (_, value, _) in enumerate(BROKEN)]
+    broken += [(book.key, body(i), pairs, 0) for i, (_, pairs, _) in enumerate(MALFORMED_HEADERS)]
+    broken += [(None, b"\x00\xff", [], 0), (book.key, Gap(cause="ban").encode(), headers(book, 0, type="gap"), 0)]
+    good = (book.key, body(7), headers(book, 7), 0)
+    await line.publish([record for bad in broken for record in (bad, good)])
+    flattener = services.start("flattener", config)
+    await eventually(line.covered)
+
+    raw = (await line.all(line.raw))[0]
+    rows = await line.taken()
+    letters = [letter for found in (await line.all(line.dead)).values() for letter in found]
+    by_src = {DeadLetterHeaders.split(letter.headers)[0].src: letter for letter in letters}
+    assert len(letters) == len(by_src) == len(broken) - 1
+    for record in raw[0:-2:2]:
+        [row] = rows[0, record.offset]
+        assert row["gap_cause"] == "malformed"
+        letter = by_src[f"{line.raw}/0/{record.offset}"]
+        own, original = DeadLetterHeaders.split(letter.headers)
+        assert (letter.value, letter.key, tuple(original)) == (record.value, record.key, record.headers)
+        assert own.stage == "flattener"
+        assert own.error.partition(":")[0].isidentifier()
+    for record in raw[1::2]:
+        assert len(rows[0, record.offset]) == 6
+    assert sum(n.headers.dead for n in (await line.normalised())[0]) == len(letters)
+    assert flattener.metric("cryptoflow_dead_letters_total", stage="flattener") == len(letters)
+    assert flattener.terminate() == 0
+
+
+async def test_dead_letters_above_the_ceiling_stop_the_service_in_words(make, services):
+    config, line = make()
+    await line.create()
+    book = BOOKS[0]
+    await line.publish((book.key, b"nonsense", headers(book, i), 0) for i in range(1100))
+    flattener = services.start("flattener", config, ready=False)
+    assert flattener.wait() == 1
+    [failed] = flattener.logged("service failed")
+    assert "dead_letter_ceiling" in failed["reason"]
+    assert "bad_json" in failed["reason"]
+
+
+async def test_an_unknown_version_stops_its_partition_and_no_other(make, services):
+    config, line = make()
+    await line.create()
+    book = BOOKS[0]
+    later = [("v", b"2") if name == "v" else (name, value) for name, value in headers(book, 2)]
+    await line.publish(
+        [
+            (book.key, body(1), headers(book, 1), 0),
+            (book.key, body(2), later, 0),
+            (book.key, body(3), headers(book, 3), 0),
+            (book.key, body(4), headers(book, 4), 1),
+        ]
+    )
+    flattener = services.start("flattener", config, ready=False)
+    flattener.wait_logged("unknown version")
+
+    async def others_went_on() -> bool:
+        norm = await line.normalised()
+        return [n.src_last for n in norm[0]] == [0] and [n.src_last for n in norm[1]] == [0]
+
+    await eventually(others_went_on)
+    await line.publish([(book.key, body(5), headers(book, 5), 1)])
+
+    async def still_going_on() -> bool:
+        norm = await line.normalised()
+        return [n.src_last for n in norm[1]] == [0, 1]
+
+    await eventually(still_going_on)
+    assert not flattener.ready()
+    assert flattener.metric("cryptoflow_unknown_version", partition="0") == 1
+    assert flattener.terminate() == 0
+    assert [n.src_last for n in (await line.normalised())[0]] == [0]

@@ -1,0 +1,221 @@
+"""pandas, pyarrow, DuckDB and Polars read the tree as a plain hive tree; and docs/reading-the-lake.md tells the truth."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, get_args
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from cryptoflow.lake_cli import app
+from shared.lake import layout, report
+from shared.lake.schema import FILE_SCHEMAS
+from shared.lake.store_local import LocalStore
+from tests.lakes import BTC, CHINESE, ETH, HOUR_0, HOUR_1, ODD, Line, gap_row
+from tests.support import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = ROOT / "docs" / "reading-the-lake.md"
+SCHEMA = FILE_SCHEMAS["fobs"]
+COUNTS = {BTC.symbol: 60, ETH.symbol: 20, CHINESE.symbol: 40, ODD.symbol: 20}
+KEYS = {"exchange": pa.string(), "market": pa.string(), "symbol": pa.string()}
+TIMES = ("year", "month", "day", "hour")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with a lake in it, with all that lies beside the data in a lake that had crashes."""
+    home = tmp_path_factory.mktemp("home")
+    store = LocalStore(home / "lake")
+    line = Line(store)
+    line.flush((BTC, HOUR_0), (ETH, HOUR_0), (CHINESE, HOUR_0))
+    line.flush((BTC, HOUR_0), (BTC, HOUR_1), (CHINESE, HOUR_1))
+    Line(store, partition=1).flush((ODD, HOUR_1))
+    (home / "lake" / layout.TEMPORARY_ROOT / "0123").write_bytes(b"half")
+    (home / "lake" / layout.PROBE_ROOT).mkdir()
+    (home / "lake" / layout.PROBE_ROOT / "4567").write_bytes(b"probe")
+    return home
+
+
+@pytest.fixture
+def fobs(home) -> str:
+    return str(home / "lake" / "fobs")
+
+
+@pytest.fixture
+def root(home) -> str:
+    return str(home / "lake")
+
+
+def test_pandas_reads_the_tree(fobs, root):
+    for place in (fobs, root):
+        rows = pd.read_parquet(place, dtype_backend="pyarrow")
+        assert rows.groupby("symbol", observed=True).size().to_dict() == COUNTS
+    for field in SCHEMA:
+        assert rows[field.name].dtype == pd.ArrowDtype(field.type), field
+    plain = pd.read_parquet(fobs)
+    assert len(plain) == sum(COUNTS.values())
+    assert str(plain["timestamp"].dtype) == "datetime64[us, UTC]"
+    assert (plain["price"].dtype, plain["recv_ns"].dtype, plain["level"].dtype) == ("float64", "int64", "int32")
+
+
+def test_pyarrow_reads_the_tree(fobs, root):
+    for place in (fobs, root):
+        lake = ds.dataset(place, partitioning="hive")
+        assert lake.count_rows() == sum(COUNTS.values())
+        assert pq.read_table(place).num_rows == sum(COUNTS.values())
+    assert lake.schema.names == [*SCHEMA.names, *KEYS, *TIMES]
+    assert [lake.schema.field(field.name) for field in SCHEMA] == list(SCHEMA)
+    assert {name: lake.schema.field(name).type for name in KEYS} == KEYS
+    for symbol, count in COUNTS.items():
+        assert lake.count_rows(filter=ds.field("symbol") == symbol) == count
+
+
+DUCKDB_TYPES = {
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
+    pa.int64(): "BIGINT",
+    pa.int32(): "INTEGER",
+    pa.float64(): "DOUBLE",
+    pa.string(): "VARCHAR",
+}
+
+
+@pytest.mark.parametrize("options", ["", ", hive_partitioning = true"], ids=["no option", "hive"])
+def test_duckdb_reads_the_tree(fobs, root, options):
+    for place in (fobs, root):
+        rows = duckdb.sql(f"FROM read_parquet('{place}/**/*.parquet'{options})")
+        types = dict(zip(rows.columns, map(str, rows.types), strict=True))
+        assert {field.name: types[field.name] for field in SCHEMA} == {f.name: DUCKDB_TYPES[f.type] for f in SCHEMA}
+        assert {name: types[name] for name in KEYS} == dict.fromkeys(KEYS, "VARCHAR")
+        assert set(types) == {*SCHEMA.names, *KEYS, *TIMES}
+        assert dict(rows.aggregate("symbol, count(*)").fetchall()) == COUNTS
+
+
+POLARS_TYPES = {
+    pa.timestamp("us", tz="UTC"): pl.Datetime("us", "UTC"),
+    pa.int64(): pl.Int64(),
+    pa.int32(): pl.Int32(),
+    pa.float64(): pl.Float64(),
+    pa.string(): pl.String(),
+}
+
+
+def test_polars_reads_the_tree(fobs, root):
+    for place in (fobs, f"{root}/**/*.parquet"):
+        rows = pl.scan_parquet(place, hive_partitioning=True)
+        schema = rows.collect_schema()
+        assert schema.names() == [*SCHEMA.names, *KEYS, *TIMES]
+        assert [schema[field.name] for field in SCHEMA] == [POLARS_TYPES[field.type] for field in SCHEMA]
+        counts = rows.group_by("symbol").len().collect()
+        assert dict(counts.iter_rows()) == COUNTS
+
+
+def test_all_read_the_same_values(fobs):
+    columns = ["symbol", *SCHEMA.names]
+    order = ["symbol", "raw_offset", "level", "side"]
+    by_pyarrow = (
+        ds.dataset(fobs, partitioning="hive").to_table(columns=columns).sort_by([(c, "ascending") for c in order])
+    )
+    rows = by_pyarrow.to_pylist()
+    by_polars = pl.scan_parquet(fobs, hive_partitioning=True).select(columns).sort(order).collect().to_dicts()
+    query = f"SELECT {', '.join(columns)} FROM '{fobs}/**/*.parquet' ORDER BY {', '.join(order)}"
+    by_duckdb = duckdb.sql("SET TimeZone = 'UTC'") or duckdb.sql(query).to_arrow_table().to_pylist()
+    by_pandas = pd.read_parquet(fobs, dtype_backend="pyarrow")[columns].sort_values(order)
+    by_pandas = pa.Table.from_pandas(by_pandas, preserve_index=False).to_pylist()
+    assert len(rows) == sum(COUNTS.values())
+    assert by_polars == rows
+    assert by_duckdb == rows
+    assert by_pandas == rows
+
+
+def test_path_keys_are_the_hour_of_receipt(fobs):
+    rows = pl.read_parquet(fobs, hive_partitioning=True)
+    told = rows.select(*TIMES).rows()
+    real = [(t.year, t.month, t.day, t.hour) for t in rows["timestamp"].to_list()]
+    assert told == real
+    assert {datetime.fromtimestamp(hour / 1e6, UTC).hour for hour in (HOUR_0, HOUR_1)} == set(rows["hour"].to_list())
+
+
+def test_a_gap_row_reads_as_nulls_everywhere(tmp_path):
+    store = LocalStore(tmp_path / "lake")
+    line = Line(store)
+    entry, body = line.file(gap_row(raw_offset=3), BTC, HOUR_0, 0, 9)
+    store.create(entry.path, body)
+    fobs = str(tmp_path / "lake" / "fobs")
+    nulls = ["price", "side", "level", "last_update_id", "event_time"]
+    (row,) = pl.read_parquet(fobs).to_dicts()
+    assert (row["gap_cause"], [row[name] for name in nulls]) == ("poll", [None] * 5)
+    assert duckdb.sql(f"SELECT gap_cause, {', '.join(nulls)} FROM '{fobs}/**/*.parquet'").fetchall() == [
+        ("poll", *[None] * 5)
+    ]
+    assert pd.read_parquet(fobs, dtype_backend="pyarrow")[nulls].isna().all(axis=None)
+
+
+# The page -----------------------------------------------------------------------------------------------------------
+
+SNIPPETS = re.findall(r"^```(.+)\n((?:.*\n)*?)```$", PAGE.read_text(), re.MULTILINE)
+
+
+def snippets(language: str) -> list[str]:
+    return [text for info, text in SNIPPETS if info == language]
+
+
+def test_every_snippet_is_of_a_language_that_is_run_here():
+    assert {info for info, _ in SNIPPETS} == {"python", "sql", "sh", "python untested"}
+    assert len(snippets("python untested")) == 1
+
+
+@pytest.mark.parametrize("text", snippets("python"), ids=range(len(snippets("python"))))
+def test_python_of_the_page_runs(home, text):
+    ran = subprocess.run(
+        [sys.executable, "-W", "error::FutureWarning", "-c", text],
+        cwd=home,
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip()
+
+
+@pytest.mark.parametrize("text", snippets("sql"), ids=range(len(snippets("sql"))))
+def test_sql_of_the_page_runs(home, text, monkeypatch):
+    monkeypatch.chdir(home)
+    rows = duckdb.sql(text).fetchall()
+    assert rows or "gap_cause IS NOT NULL" in text
+
+
+def test_the_latest_book_of_the_page_is_the_latest(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (text,) = (text for text in snippets("sql") if "QUALIFY" in text)
+    levels = duckdb.sql(text).fetchall()
+    assert [(side, level) for side, level, _, _ in levels] == [("ask", 1), ("ask", 2), ("bid", 1), ("bid", 2)]
+
+
+@pytest.mark.parametrize("text", snippets("sh"), ids=range(len(snippets("sh"))))
+def test_commands_of_the_page_run(home, text, monkeypatch):
+    monkeypatch.chdir(home)
+    program, group, *arguments = text.split()
+    assert (program, group) == ("cryptoflow", "lake")
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
+def test_every_word_of_the_report_is_on_the_page():
+    page = PAGE.read_text()
+    tables = page[page.index("| exit code |") : page.index("A loss concerns")]
+    firsts = {word for line in tables.splitlines() for word in re.findall(r"`([a-z-]+)`", line.rpartition("|")[0])}
+    words = {*get_args(report.ProblemWord), *get_args(report.LossWord), *get_args(report.Verdict)}
+    assert words == firsts

@@ -1,0 +1,182 @@
+"""The files of a flush: one per book and hour, the right rows in their order, the same every time."""
+
+import pyarrow as pa
+import pytest
+
+from services.s3writer.decode import contents, rows
+from services.s3writer.files import build
+from services.s3writer.flush import take
+from services.s3writer.take import Taker
+from shared.errors import FatalError, UnknownVersion
+from shared.kafka import Record
+from shared.lake import layout, parquet
+from shared.messages import SourceRange
+from tests import norm_records
+from tests.claim_logs import LOG
+from tests.norm_records import BTC, ETH, HOUR_NS, NOON_NS
+
+
+def record(offset, batch, first, last, **headers):
+    return Record(
+        topic="norm-fobs",
+        partition=0,
+        offset=offset,
+        timestamp_ms=0,
+        key=None,
+        value=norm_records.value(batch),
+        headers=tuple(norm_records.headers(first, last, **headers)),
+    )
+
+
+def two_books(count=12, per_record=3, levels=2, step_ns=1_000_000_000):
+    """Batches of messages of two books in turn, and their records."""
+    batches = [
+        norm_records.rows(
+            [(raw, BTC if raw % 2 else ETH, NOON_NS + raw * step_ns) for raw in range(first, first + per_record)],
+            levels=levels,
+        )
+        for first in range(0, count, per_record)
+    ]
+    records = [
+        record(offset, batch, offset * per_record, offset * per_record + per_record - 1)
+        for offset, batch in enumerate(batches)
+    ]
+    return batches, records
+
+
+def taken(records, done=-1):
+    taker = Taker(done)
+    return [take(LOG, each, taker) for each in records]
+
+
+def built(records, *, done=-1, **options):
+    last = records[-1].offset
+    return build(LOG, 0, last, taken(records, done), compression="zstd", **options)
+
+
+def read(made):
+    return parquet.decode(made.body, "fobs")
+
+
+def test_each_book_gets_its_rows_in_order():
+    batches, records = two_books()
+    objects = built(records).objects
+    assert [layout.parse_data_path(made.entry.path).book for made in objects] == [BTC, ETH]
+    for made, book in zip(objects, (BTC, ETH), strict=True):
+        assert read(made).equals(norm_records.file_rows(batches, book))
+
+
+def test_a_message_after_the_full_hour_is_in_the_next_hours_file():
+    batch = norm_records.rows([(0, BTC, NOON_NS + HOUR_NS - 1), (1, BTC, NOON_NS + HOUR_NS), (2, BTC, NOON_NS + 5)])
+    made = built([record(0, batch, 0, 2)]).objects
+    assert [layout.parse_data_path(each.entry.path).hour_start_us for each in made] == [
+        NOON_NS // 1000,
+        (NOON_NS + HOUR_NS) // 1000,
+    ]
+    assert [read(each).column("raw_offset").unique().to_pylist() for each in made] == [[0, 2], [1]]
+
+
+def test_a_flush_in_chunks_gives_the_same_files_with_fewer_rows_in_memory():
+    _, records = two_books(count=60, per_record=5)
+    whole, chunked = built(records), built(records, chunk_rows=120)
+    assert whole == chunked
+
+
+def test_rows_taken_before_are_left_out():
+    batches, records = two_books()
+    objects = built(records, done=4).objects
+    kept = {book: [raw for raw in range(5, 12) if (raw % 2 == 1) == (book == BTC)] for book in (BTC, ETH)}
+    for made, book in zip(objects, (BTC, ETH), strict=True):
+        assert read(made).column("raw_offset").unique().to_pylist() == kept[book]
+
+
+def test_repeated_records_give_nothing():
+    _, records = two_books()
+    objects = built([*records, *records]).objects
+    assert sum(made.entry.rows for made in objects) == 12 * 4
+
+
+def test_records_without_rows_give_no_file():
+    nothing = built([record(0, norm_records.rows([]), 0, 9, lost=True)])
+    assert (nothing.objects, nothing.min_recv_ns, nothing.max_recv_ns) == ((), None, None)
+
+
+def test_the_claims_facts_are_those_of_the_rows():
+    _, records = two_books()
+    made = built(records)
+    assert (made.min_recv_ns, made.max_recv_ns) == (NOON_NS, NOON_NS + 11_000_000_000)
+    for each in made.objects:
+        footer = parquet.read_footer(each.body)
+        assert (footer.digest, footer.rows, footer.first, footer.last) == (each.entry.digest, each.entry.rows, 0, 3)
+        assert each.entry.digest == parquet.digest(read(each))
+
+
+def test_dictionaries_that_differ_between_records_do_not_change_the_rows():
+    batches = [norm_records.rows([(raw, book, NOON_NS)]) for raw, book in enumerate([BTC, ETH, ETH, BTC])]
+    records = [record(raw, batch, raw, raw) for raw, batch in enumerate(batches)]
+    for made, book in zip(built(records).objects, (BTC, ETH), strict=True):
+        assert read(made).equals(norm_records.file_rows(batches, book))
+
+
+def test_deltas_are_written_by_the_same_way():
+    batch = norm_records.rows([(raw, BTC if raw % 3 else ETH, NOON_NS) for raw in range(30)], kind="fobd")
+    log = type(LOG)(kind="fobd", stream="main", partition=0, topic="norm-fobd", cluster_id="cluster")
+    taker = Taker()
+    one = take(log, record(0, batch, 0, 29), taker)
+    made = build(log, 0, 0, [one], compression="zstd").objects
+    for each, book in zip(made, (BTC, ETH), strict=True):
+        assert parquet.decode(each.body, "fobd").equals(norm_records.file_rows([batch], book, "fobd"))
+
+
+GOOD = norm_records.value(norm_records.rows([(0, BTC, NOON_NS)]))
+OTHER_SCHEMA = norm_records.value(pa.RecordBatch.from_pydict({"recv_ns": [1], "price": [1.0]}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"\0", b"not Arrow", GOOD[:100], GOOD[: len(GOOD) // 2], OTHER_SCHEMA, b"\xff" * 200],
+    ids=["empty", "zero", "text", "cut in the schema", "cut in the batch", "another schema", "noise"],
+)
+def test_a_value_that_cannot_be_decoded_is_fatal_and_its_offset_named(value):
+    with pytest.raises(FatalError, match="norm-fobs/0@7"):
+        contents("fobs", value, "norm-fobs/0@7")
+
+
+def test_a_value_that_is_of_another_schema_only_in_its_other_columns_is_fatal_at_the_flush():
+    batch = norm_records.rows([(0, BTC, NOON_NS)]).drop_columns(["price"])
+    with pytest.raises(FatalError, match="norm-fobs/0@7 is not in the schema of norm-fobs"):
+        rows("fobs", norm_records.value(batch), SourceRange("raw-fobs", 0, 0, 0), "norm-fobs/0@7")
+
+
+@pytest.mark.parametrize(("first", "last"), [(1, 2), (0, 1)], ids=["before", "after"])
+def test_rows_of_other_raw_offsets_than_the_header_says_are_fatal(first, last):
+    value = norm_records.value(norm_records.rows([(raw, BTC, NOON_NS) for raw in range(3)]))
+    with pytest.raises(FatalError, match="other raw offsets"):
+        rows("fobs", value, SourceRange("raw-fobs", 0, first, last), "norm-fobs/0@7")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stream": "old"}, "is of stream 'old', not 'main'"),
+        ({"partition": 3}, "raw and norm partitions must have equal numbers"),
+    ],
+    ids=["stream", "partition"],
+)
+def test_a_record_of_another_line_is_fatal_in_words(change, words):
+    with pytest.raises(FatalError, match=words):
+        take(LOG, record(0, norm_records.rows([]), 0, 0, **change), Taker())
+
+
+def test_a_record_without_its_headers_is_fatal_and_its_offset_named():
+    bare = Record(topic="norm-fobs", partition=0, offset=7, timestamp_ms=0, key=None, value=GOOD, headers=())
+    with pytest.raises(FatalError, match="norm-fobs/0@7: header 'v' is missing"):
+        take(LOG, bare, Taker())
+
+
+def test_a_record_of_an_unknown_version_asks_for_an_upgrade():
+    new = Record(
+        topic="norm-fobs", partition=0, offset=7, timestamp_ms=0, key=None, value=b"new", headers=(("v", b"2"),)
+    )
+    with pytest.raises(UnknownVersion, match="upgrade"):
+        take(LOG, new, Taker())

@@ -1,0 +1,119 @@
+"""The s3writer between a real broker and a real store: records in by hand, rows out of the lake, and their comparison."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shared import topics
+from shared.kafka import Producer
+from shared.lake import layout, parquet
+from shared.lake.verify import verify
+from tests import norm_records
+from tests.norm_records import BTC, ETH, NOON_NS
+
+LINEAGE = ["raw_partition", "raw_offset", "symbol", "side", "level", "price", "quantity", "recv_ns"]
+
+
+@dataclass
+class Line:
+    """The norm topic of snapshots of one stream, what was put into it, and the lake behind it."""
+
+    settings: object
+    store: object
+    batches: list = field(default_factory=list)
+    raw_next: dict = field(default_factory=dict)  # per partition
+    norm_next: dict = field(default_factory=dict)
+
+    @property
+    def topic(self):
+        return self.settings.channels.norm_fobs.topic
+
+    async def open(self):
+        await topics.create(self.settings)
+        self.producer = Producer(self.settings.kafka, client_id="test", compression="none")
+        await self.producer.start()
+
+    async def close(self):
+        await self.producer.stop(5)
+
+    async def send(self, records=1, *, partition=0, messages=3, levels=5):
+        """So many new norm records of so many messages each, of two books in turn."""
+        futures = []
+        for _ in range(records):
+            first = self.raw_next.get(partition, 0)
+            last = first + messages - 1
+            batch = norm_records.rows(
+                [(raw, BTC if raw % 2 else ETH, NOON_NS + raw * 1_000_000_000) for raw in range(first, last + 1)],
+                levels=levels,
+                partition=partition,
+            )
+            self.batches.append(batch)
+            self.raw_next[partition] = last + 1
+            futures.append(await self.send_raw(norm_records.value(batch), first, last, partition=partition))
+        return futures
+
+    async def send_raw(self, value, first, last, *, partition=0, headers=None, **more):
+        """Any value under the headers of raw offsets first..last, or under any headers; gives its offset."""
+        own = norm_records.headers(
+            first,
+            last,
+            partition=partition,
+            stream=self.settings.kafka.stream,
+            topic=self.settings.channels.raw_fobs.topic,
+            **more,
+        )
+        future = await self.producer.send(
+            self.topic, value, partition=partition, headers=own if headers is None else headers
+        )
+        offset = await future
+        self.norm_next[partition] = offset + 1
+        return offset
+
+    def sent(self):
+        """All rows of the records sent, in one order."""
+        return _ordered(pa.Table.from_batches(self.batches) if self.batches else None)
+
+    def stored(self):
+        """All rows of all files, as a reader that knows nothing of claims sees them, in one order."""
+        tables = []
+        for entry in self.store.list("fobs/"):
+            book = layout.parse_data_path(entry.path).book
+            table = parquet.decode(self.store.get(entry.path), "fobs")
+            tables.append(table.append_column("symbol", pa.array([book.symbol] * table.num_rows)))
+        return _ordered(pa.concat_tables(tables) if tables else None)
+
+    def stored_rows(self):
+        return 0 if (rows := self.stored()) is None else rows.num_rows
+
+    def claims(self, partition=0):
+        """Paths of the claim log's objects."""
+        prefix = layout.claims_prefix("fobs", self.settings.kafka.stream, partition)
+        return [entry.path for entry in self.store.list(prefix)]
+
+    def verified(self):
+        """The lake's proof; asserts that nothing is wrong with it."""
+        report = verify(self.store, strict=True)
+        assert not report.problems, report.problems
+        return report
+
+    def assert_all_stored_once(self):
+        assert self.stored().equals(self.sent())
+        self.verified()
+
+
+def _ordered(table):
+    if table is None:
+        return None
+    table = table.select(LINEAGE)
+    for name in ("symbol", "side"):
+        table = table.set_column(table.schema.get_field_index(name), name, pc.cast(table.column(name), pa.string()))
+    return table.cast(pa.schema([(name, table.schema.field(name).type) for name in LINEAGE])).sort_by(
+        [(name, "ascending") for name in LINEAGE[:5]]
+    ).combine_chunks()
+
+
+async def in_thread(function, *arguments):
+    """A blocking call of a test, so that its producer goes on."""
+    return await asyncio.to_thread(function, *arguments)
