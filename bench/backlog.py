@@ -16,14 +16,17 @@ import os
 import random
 import sys
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
 from cryptoflow import demo_broker
-from cryptoflow.demo_probe import get, logged_port, metric_sum
+from cryptoflow.demo_line import CONSUMED, FLATTENED
+from cryptoflow.demo_probe import get, logged_port, metric_sum, records_in
 from cryptoflow.demo_processes import Child, Children, Interrupts
 from cryptoflow.demo_run import ROOT
 from shared import topics
@@ -83,35 +86,45 @@ async def fill(settings: Settings, messages: int) -> None:
     await producer.stop(10)
 
 
-def drained(children: Children, service: str, folder: Path, environment: dict[str, str]) -> dict[str, float]:
-    """Runs the service over its backlog: peak RSS in bytes, and seconds from ready to empty."""
+def drained(
+    children: Children, service: str, *, counter: str, records: int, folder: Path, environment: dict[str, str]
+) -> dict[str, float]:
+    """Runs the service over its backlog of `records` to its end: peak RSS in bytes, seconds from ready to all taken."""
     child = children.start(service, [sys.executable, "-m", f"services.{service}"], environment, folder)
     url = f"http://127.0.0.1:{children.wait(service, lambda: logged_port(child), START_SECONDS)}"
-    peak = _Peak(child)
-    children.wait(f"{service} to be ready", lambda: peak.sampled(lambda: get(f"{url}/readyz")), START_SECONDS)
-    began = time.monotonic()
-    children.wait(
-        f"{service} to take its backlog",
-        lambda: peak.sampled(lambda: metric_sum(url, "cryptoflow_position_lag_records")) == 0,
-        DRAIN_SECONDS,
-    )
-    seconds = time.monotonic() - began
-    child.terminate(60)
+    with Peak(child) as peak:
+        children.wait(f"{service} to be ready", lambda: get(f"{url}/readyz"), START_SECONDS)
+        began = time.monotonic()
+        children.wait(
+            f"{service} to take its backlog", lambda: (metric_sum(url, counter) or 0) >= records, DRAIN_SECONDS
+        )
+        seconds = time.monotonic() - began
+        child.terminate(60)
     children.forget(child)
-    return {"peak_rss_bytes": peak.bytes, "seconds": round(seconds, 2)}
+    return {"records": records, "peak_rss_bytes": peak.bytes, "seconds": round(seconds, 2)}
 
 
-class _Peak:
+class Peak:
+    """The highest RSS of a process while the block runs, sampled by a thread."""
+
     def __init__(self, child: Child) -> None:
         self._process = psutil.Process(child.process.pid)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
         self.bytes = 0
 
-    def sampled(self, ask: Any) -> Any:
-        """The highest RSS seen; what `ask` says, asked once a second's worth of samples."""
-        for _ in range(int(0.5 / SAMPLE_SECONDS)):
-            self.bytes = max(self.bytes, self._process.memory_info().rss)
-            time.sleep(SAMPLE_SECONDS)
-        return ask()
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            while not self._over.wait(SAMPLE_SECONDS):
+                self.bytes = max(self.bytes, self._process.memory_info().rss)
 
 
 def run(messages: int, factor: int, broker_choice: str) -> dict[str, Any]:
@@ -161,8 +174,15 @@ def _both(children: Children, folder: Path, bootstrap: str, times: int, messages
         key: value for key, value in os.environ.items() if not key.startswith(("CRYPTOFLOW_", "AWS_", "S3_"))
     }
     environment |= variables | {"PYTHONPATH": str(ROOT)}
-    return {"messages": messages} | {
-        service: drained(children, service, folder, environment) for service in ("flattener", "s3writer")
+    flattener = drained(
+        children, "flattener", counter=FLATTENED, records=messages, folder=folder, environment=environment
+    )
+    records = records_in(settings, settings.channels.norm_fobs)
+    return {
+        "flattener": flattener,
+        "s3writer": drained(
+            children, "s3writer", counter=CONSUMED, records=records, folder=folder, environment=environment
+        ),
     }
 
 

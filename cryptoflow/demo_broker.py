@@ -53,7 +53,7 @@ def start(choice: str, named: str | None, children: Children, folder: Path, envi
     """The broker. `choice` is auto, embedded or docker; `named` goes before all. Raises `DemoFailed` in words."""
     if named is not None:
         return Broker(named, f"the Kafka at {named}", own=False)
-    if choice in {"auto", "embedded"} and (program := _embedded_program()) is not None:
+    if choice in {"auto", "embedded"} and (program := embedded_program()) is not None:
         return _start_embedded(program, children, folder, environment)
     if choice in {"auto", "docker"} and docker_answers():
         return _start_docker(children, folder, environment)
@@ -75,7 +75,7 @@ def _docker(*arguments: str) -> int:
     ).returncode
 
 
-def _embedded_program() -> Path | None:
+def embedded_program() -> Path | None:
     """The broker itself rather than the script around it, which would stand between it and our signals."""
     package = find_spec("noida_db")
     if package is None or package.origin is None:

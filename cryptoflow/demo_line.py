@@ -10,19 +10,22 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cryptoflow.demo_probe import announced_port, get, logged_port, metric_sum
+from cryptoflow.demo_probe import announced_port, get, logged_port, metric_sum, records_in
 from cryptoflow.demo_processes import Child, Children, DemoFailed
 from shared.service import DRAIN_SECONDS
+from shared.settings import load
 
 if TYPE_CHECKING:
     from cryptoflow.demo_broker import Broker
     from cryptoflow.demo_run import Run
 
 EXCHANGE_START_SECONDS = 30.0
-TOPICS_SECONDS = 30.0
+OWN_TOPICS_SECONDS = 60.0
+NAMED_TOPICS_SECONDS = 15.0  # it was there before, so it answers soon or not at all
 READY_SECONDS = 60.0
 CATCH_UP_SECONDS = 120.0
-POSITION_LAG = "cryptoflow_position_lag_records"
+FLATTENED = "cryptoflow_flattened_messages_total"
+CONSUMED = "cryptoflow_consumed_records_total"
 LISTED_PER_MARKET = 8
 SERVICES = ("s3writer", "flattener", "reader")
 
@@ -60,10 +63,11 @@ class Line:
 
     def drain(self) -> None:
         """Each service ends by itself, in the order of the data, when it has taken all that the one before it left."""
+        settings = load(self._run.config_path, environ={}, dotenv_path=self._run.folder / "none.env")
         self._stop("reader")
-        self._catch_up("flattener")
+        self._take_all("flattener", FLATTENED, records_in(settings, settings.channels.raw_fobs))
         self._stop("flattener")
-        self._catch_up("s3writer")
+        self._take_all("s3writer", CONSUMED, records_in(settings, settings.channels.norm_fobs))
         self._stop("s3writer")
 
     def served(self) -> dict[str, dict[str, dict[str, int]]]:
@@ -79,14 +83,13 @@ class Line:
     def _create_topics(self) -> None:
         child = self._module("topics", "cryptoflow.cli", "topics", "create", "--config", str(self._run.config_path))
         others = [other for other in self._children if other is not child]
-        code = self._children.wait(
-            f"the topics on {self._broker.words}",
-            lambda: None if child.exit_code is None else f"{child.exit_code}",
-            TOPICS_SECONDS,
-            *others,
-        )
+        seconds = OWN_TOPICS_SECONDS if self._broker.own else NAMED_TOPICS_SECONDS
+        try:
+            self._children.wait("the topics", lambda: child.exit_code is not None, seconds, *others)
+        except DemoFailed as error:
+            raise DemoFailed(f"{self._broker.words} does not answer: {error}", child.tail()) from error
         self._children.forget(child)
-        if code != "0":
+        if child.exit_code != 0:
             raise DemoFailed(f"the topics could not be created on {self._broker.words}", child.tail())
 
     def _ready(self, service: str) -> bool:
@@ -103,10 +106,10 @@ class Line:
         child.terminate(DRAIN_SECONDS + 10)
         self._children.forget(child)
 
-    def _catch_up(self, service: str) -> None:
-        """Waits until it is at the end of its topic, which nobody writes to any more."""
-        self._children.wait(
-            f"the {service} to take what is left",
-            lambda: metric_sum(self._urls[service], POSITION_LAG) == 0,
-            CATCH_UP_SECONDS,
-        )
+    def _take_all(self, service: str, counter: str, records: int) -> None:
+        """Waits until it has taken every record of its topic, which nobody writes to any more."""
+
+        def all_taken() -> bool:
+            return (metric_sum(self._urls[service], counter) or 0) >= records
+
+        self._children.wait(f"the {service} to take what is left", all_taken, CATCH_UP_SECONDS)

@@ -1,7 +1,8 @@
-"""Asks the demo's processes how they are: the port they chose, whether they are ready, what their metrics say."""
+"""Asks the demo's processes how they are: the port they chose, whether they are ready, what they have taken so far."""
 
 from __future__ import annotations
 
+import asyncio
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -9,10 +10,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared.errors import RetryableError
+from shared.kafka import Admin, TopicPartition
+
 if TYPE_CHECKING:
     from cryptoflow.demo_processes import Child
+    from shared.settings import ChannelSettings, Settings
 
 REQUEST_SECONDS = 2.0
+KAFKA_SECONDS = 15.0
 
 # Loopback goes through no proxy, whatever the environment says of proxies.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -29,13 +35,27 @@ def get(url: str) -> bytes | None:
 
 
 def metric_sum(url: str, name: str) -> float | None:
-    """The sum over all labels of a metric of the service at `url`; None where it has none, or does not answer."""
+    """The sum over all labels of a metric of the service at `url`; None where it has none yet, or does not answer."""
     text = get(f"{url}/metrics")
     if text is None:
         return None
     families = text_string_to_metric_families(text.decode())
     values = [sample.value for family in families for sample in family.samples if sample.name == name]
     return sum(values) if values else None
+
+
+def records_in(settings: Settings, channel: ChannelSettings) -> int:
+    """How many records a topic has been given since it was made. Raises `RetryableError` if Kafka does not say so."""
+    return asyncio.run(_records_in(settings, channel))
+
+
+async def _records_in(settings: Settings, channel: ChannelSettings) -> int:
+    partitions = [TopicPartition(channel.topic, number) for number in range(channel.partitions)]
+    try:
+        async with asyncio.timeout(KAFKA_SECONDS), Admin(settings.kafka, client_id="cryptoflow-demo") as admin:
+            return sum((await admin.end_offsets(partitions)).values())
+    except TimeoutError as error:
+        raise RetryableError(f"Kafka did not say within {KAFKA_SECONDS:.0f} s where {channel.topic} ends") from error
 
 
 def announced_port(simulator: Child) -> int | None:

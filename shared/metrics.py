@@ -114,6 +114,11 @@ PROGRESS = _shared.gauge(
     "When the service's loop last made progress, seconds since the epoch.",
     when_it_moves="More than 60 s in the past: the loop hangs and /healthz fails; `kill -USR1` prints every thread's stack; then restart.",
 )
+KAFKA_OUTAGES = _shared.counter(
+    "cryptoflow_kafka_outages_total",
+    "Times a client of this process found Kafka away, at its start or later; each is one log line and its end another.",
+    when_it_moves="Kafka was unreachable or did not answer for 10 s; look at the brokers and at the reason in the log.",
+)
 POSITION_LAG_RECORDS = _shared.gauge(
     "cryptoflow_position_lag_records",
     "Records between the consumer's position and the end of the partition.",

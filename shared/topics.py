@@ -67,7 +67,7 @@ async def create(settings: Settings) -> Report:
         made = await admin.create_topics(missing) if missing else {}
         created = {name for name, own in made.items() if own}
         found = await _visible(admin, wanted)
-    differs = [problem for spec in wanted for problem in _problems(spec, found[spec.name], settings)]
+    differs = [problem for spec in wanted for problem in problems_of(spec, found[spec.name], settings.kafka.stream)]
     return Report(
         created=tuple(spec.name for spec in wanted if spec.name in created),
         exists=tuple(spec.name for spec in wanted if spec.name not in created),
@@ -80,17 +80,18 @@ async def check(settings: Settings) -> list[str]:
     wanted = specs(settings)
     async with Admin(settings.kafka, client_id=_client_id(settings)) as admin:
         found = await admin.describe([spec.name for spec in wanted])
-    return [problem for spec in wanted for problem in _problems(spec, found[spec.name], settings)]
+    return [problem for spec in wanted for problem in problems_of(spec, found[spec.name], settings.kafka.stream)]
 
 
-def _problems(spec: TopicSpec, found: TopicDescription | None, settings: Settings) -> list[str]:
+def problems_of(spec: TopicSpec, found: TopicDescription | None, stream: str) -> list[str]:
+    """What is wrong with one topic, in words."""
     if found is None:
         return [f"topic {spec.name} does not exist: run `cryptoflow topics create`"]
     problems = []
     if found.partitions != spec.partitions:
         problems.append(
             f"topic {spec.name} has {found.partitions} partitions, the settings say {spec.partitions}: the count is "
-            f"fixed for the stream {settings.kafka.stream!r}; put {found.partitions} back, or set a new kafka.stream "
+            f"fixed for the stream {stream!r}; put {found.partitions} back, or set a new kafka.stream "
             "and new topics"
         )
     if found.replication_factor < spec.replication_factor:

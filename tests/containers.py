@@ -7,10 +7,11 @@ is removed by the next one.
 from __future__ import annotations
 
 import os
+import socket
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import docker
 import psutil
@@ -88,7 +89,7 @@ class Kafka(Server):
         self.bootstrap_servers = f"127.0.0.1:{port}"
 
     def answers(self) -> bool:
-        return _exchange(self.port, API_VERSIONS_REQUEST)
+        return broker_answers(self.port)
 
 
 class S3(Server):
@@ -123,12 +124,11 @@ class S3(Server):
 API_VERSIONS_REQUEST = bytes.fromhex("0000000a 0012 0000 00000001 ffff")
 
 
-def _exchange(port: int, request: bytes) -> bool:
-    import socket  # noqa: PLC0415
-
+def broker_answers(port: int) -> bool:
+    """Whether a Kafka broker serves there."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-            connection.sendall(request)
+            connection.sendall(API_VERSIONS_REQUEST)
             return bool(connection.recv(4))
     except OSError:
         return False
@@ -148,6 +148,7 @@ def _status(url: str) -> int:
 @contextmanager
 def kafka() -> Iterator[Kafka]:
     """A Kafka of its own for the block. Skips where Docker is missing."""
+    _require_engine()
     port = free_port()
     container = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port).with_envs(**_kafka_environ(port))
     with _running(container):
@@ -159,6 +160,7 @@ def kafka() -> Iterator[Kafka]:
 @contextmanager
 def s3() -> Iterator[S3]:
     """An S3 store of its own for the block. Skips where Docker is missing."""
+    _require_engine()
     port = free_port()
     container = (
         DockerContainer(STORE_IMAGE)
@@ -198,7 +200,6 @@ def _kafka_environ(port: int) -> dict[str, str]:
 
 @contextmanager
 def _running(container: DockerContainer) -> Iterator[None]:
-    _remove_abandoned()
     container.with_kwargs(labels={OWNER_LABEL: str(os.getpid())})
     client = container.get_docker_client().client
     try:
@@ -211,27 +212,17 @@ def _running(container: DockerContainer) -> Iterator[None]:
             client.close()
 
 
-def _remove_abandoned() -> None:
-    """Removes containers of test processes that are gone. Skips the test where there is no Docker."""
-    for container in _engine_containers():
-        pid = int(container.labels.get(OWNER_LABEL, "0"))
-        if pid and not psutil.pid_exists(pid):
-            try:
-                container.remove(force=True, v=True)
-            except NotFound:
-                continue
-
-
-def _engine_containers() -> list[Any]:
+def _require_engine() -> None:
+    """Skips where there is no Docker; removes the containers of test processes that are gone."""
     try:
         client = docker.from_env()
     except DockerException:
+        client = None
+    if client is None:
         unavailable("a Docker engine (for real Kafka and a real S3 store)")
-        raise
-    try:
-        return list(client.containers.list(all=True, filters={"label": OWNER_LABEL}))
-    except DockerException:
-        unavailable("a Docker engine (for real Kafka and a real S3 store)")
-        raise
-    finally:
-        client.close()
+        return
+    with closing(client):
+        for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}):
+            if not psutil.pid_exists(int(container.labels[OWNER_LABEL])):
+                with suppress(NotFound):
+                    container.remove(force=True, v=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from tests.containers import API_VERSIONS_REQUEST, _exchange
+from tests.containers import broker_answers
 from tests.support import eventually_sync, free_port, unavailable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class EmbeddedKafka:
 
     def answers(self) -> bool:
         assert self.process.poll() is None, f"noida-db ended with {self.process.returncode}"
-        return _exchange(self.port, API_VERSIONS_REQUEST)
+        return broker_answers(self.port)
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open, nothing answers."""

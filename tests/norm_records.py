@@ -39,7 +39,9 @@ def rows(messages, *, kind="fobs", levels=2, partition=0, seed=0):
         "raw_offset": offsets,
     }
     schema = NORM_SCHEMAS[kind]
-    return pa.RecordBatch.from_arrays([_column(field, values.get(field.name), count) for field in schema], schema=schema)
+    return pa.RecordBatch.from_arrays(
+        [_column(field, values.get(field.name), count) for field in schema], schema=schema
+    )
 
 
 def value(batch):

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.s3writer.buffer import RECORD_OVERHEAD_BYTES
 from shared import topics
 from shared.kafka import Producer
 from shared.lake import layout, parquet
 from shared.lake.verify import verify
 from tests import norm_records
 from tests.norm_records import BTC, ETH, NOON_NS
+from tests.support import eventually
 
 LINEAGE = ["raw_partition", "raw_offset", "symbol", "side", "level", "price", "quantity", "recv_ns"]
 
@@ -25,6 +27,7 @@ class Line:
     batches: list = field(default_factory=list)
     raw_next: dict = field(default_factory=dict)  # per partition
     norm_next: dict = field(default_factory=dict)
+    sent_bytes: int = 0  # as the s3writer's budget counts them
 
     @property
     def topic(self):
@@ -69,6 +72,7 @@ class Line:
         )
         offset = await future
         self.norm_next[partition] = offset + 1
+        self.sent_bytes += len(value) + RECORD_OVERHEAD_BYTES
         return offset
 
     def sent(self):
@@ -109,9 +113,23 @@ def _ordered(table):
     table = table.select(LINEAGE)
     for name in ("symbol", "side"):
         table = table.set_column(table.schema.get_field_index(name), name, pc.cast(table.column(name), pa.string()))
-    return table.cast(pa.schema([(name, table.schema.field(name).type) for name in LINEAGE])).sort_by(
-        [(name, "ascending") for name in LINEAGE[:5]]
-    ).combine_chunks()
+    return (
+        table.cast(pa.schema([(name, table.schema.field(name).type) for name in LINEAGE]))
+        .sort_by([(name, "ascending") for name in LINEAGE[:5]])
+        .combine_chunks()
+    )
+
+
+async def all_buffered(line, writer):
+    """Waits until one writer holds everything that was sent; counting records would count those before a rebalance."""
+    await eventually(
+        lambda: writer.metric("cryptoflow_writer_buffer_bytes") == line.sent_bytes, what="everything is buffered"
+    )
+
+
+async def all_stored(line):
+    """Waits until the lake holds as many rows as were sent."""
+    await eventually(lambda: line.stored_rows() >= line.sent().num_rows, what="all rows are stored")
 
 
 async def in_thread(function, *arguments):

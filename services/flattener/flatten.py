@@ -8,11 +8,11 @@ Crossed, unsorted and one-sided books are what the exchange said: kept, and coun
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
+from services.flattener.columns import WORD, Shape
 from services.flattener.message import Message, Snapshot
 from shared.errors import PoisonMessage
 from shared.lake.schema import NORM_SCHEMAS
@@ -20,17 +20,11 @@ from shared.messages import Gap
 from shared.venues.levels import LevelParser, Levels, Side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Sequence
 
 SCHEMA = NORM_SCHEMAS["fobs"]
 
 _NO_SIDE = Side(0)
-_SIDES = pa.array(["bid", "ask"])
-_SIDE_OF_SEGMENT = np.array([0, 1, 0], np.int16)  # bids, asks, the one row of a message without levels
-_IS_FILLER = np.array([False, False, True])
-_WORD = SCHEMA.field("side").type
 _TIME = SCHEMA.field("timestamp").type
 # Threads per column cost more than they save on some thousand rows.
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
@@ -87,88 +81,33 @@ def _with_poison(messages: Sequence[Message], poison: dict[int, PoisonMessage]) 
 
 
 def _columns(messages: Sequence[Message], levels: Levels) -> pa.RecordBatch:
-    segments = np.zeros((len(messages), 3), np.int64)
-    segments[:, :2] = np.array(levels.counts, np.int64).reshape(-1, 2)
-    segments[:, 2] = segments[:, 0] + segments[:, 1] == 0
-    rows = _Rows(segments.sum(axis=1))
-    flat = segments.ravel()
-    filler = np.repeat(np.tile(_IS_FILLER, len(messages)), flat) if segments[:, 2].any() else None
-    side = np.repeat(np.tile(_SIDE_OF_SEGMENT, len(messages)), flat)
-    level = np.arange(1, rows.total + 1, dtype=np.int32) - np.repeat((np.cumsum(flat) - flat).astype(np.int32), flat)
+    shape = Shape.of(levels.counts)
     contents = [message.content for message in messages]
     snapshots = [content if isinstance(content, Snapshot) else None for content in contents]
-    recv_ns = np.array([message.recv_ns for message in messages], np.int64)
     columns = [
-        rows.words([message.book.exchange for message in messages]),
-        rows.words([message.book.market for message in messages]),
-        rows.words([message.book.symbol for message in messages]),
-        _array(_TIME, np.repeat(recv_ns // 1000, rows.counts)),
-        _array(pa.int64(), np.repeat(recv_ns, rows.counts)),
-        rows.integers([None if s is None or s.event_ms is None else s.event_ms * 1000 for s in snapshots], _TIME),
-        rows.integers(
-            [None if s is None or s.transaction_ms is None else s.transaction_ms * 1000 for s in snapshots], _TIME
-        ),
-        rows.integers([None if s is None else s.last_update_id for s in snapshots], pa.int64()),
-        rows.integers([None if s is None else s.limit for s in snapshots], pa.int32()),
-        pa.DictionaryArray.from_arrays(_array(pa.int16(), side, filler), _SIDES, safe=False),
-        _array(pa.float64(), _spread(levels.prices, filler), filler),
-        _array(pa.float64(), _spread(levels.quantities, filler), filler),
-        _array(pa.int32(), level, filler),
-        rows.words([_cause(content) for content in contents]),
-        rows.integers([_since_us(content) for content in contents], _TIME),
-        rows.integers([message.record.partition for message in messages], pa.int32()),
-        rows.integers([message.record.offset for message in messages], pa.int64()),
+        shape.usual(WORD, [message.book.exchange for message in messages]),
+        shape.usual(WORD, [message.book.market for message in messages]),
+        shape.words([message.book.symbol for message in messages]),
+        shape.integers(_TIME, [message.recv_ns // 1000 for message in messages]),
+        shape.integers(pa.int64(), [message.recv_ns for message in messages]),
+        shape.integers(_TIME, [None if s is None else _us(s.event_ms) for s in snapshots]),
+        shape.integers(_TIME, [None if s is None else _us(s.transaction_ms) for s in snapshots]),
+        shape.integers(pa.int64(), [None if s is None else s.last_update_id for s in snapshots]),
+        shape.usual(pa.int32(), [None if s is None else s.limit for s in snapshots]),
+        shape.side,
+        shape.floats(levels.prices),
+        shape.floats(levels.quantities),
+        shape.level,
+        shape.usual(WORD, [_cause(content) for content in contents]),
+        shape.usual(_TIME, [_since_us(content) for content in contents]),
+        shape.usual(pa.int32(), [message.record.partition for message in messages]),
+        shape.integers(pa.int64(), [message.record.offset for message in messages]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-class _Rows:
-    """Spreads what is known per message over the message's rows."""
-
-    def __init__(self, counts: NDArray[np.int64]) -> None:
-        self.counts = counts
-        self.total = int(counts.sum())
-
-    def integers(self, values: Sequence[int | None], type_: pa.DataType) -> pa.Array:
-        """A column of whole numbers; `type_` is an integer, or a timestamp in the same unit as `values`."""
-        is_null = _nulls(values)
-        if is_null is not None and is_null.all():
-            return pa.nulls(self.total, type_)
-        dtype = np.int32 if type_ == pa.int32() else np.int64
-        return self._repeat(type_, np.array([value or 0 for value in values], dtype), is_null)
-
-    def words(self, values: Sequence[str | None]) -> pa.DictionaryArray:
-        """A dictionary column."""
-        is_null = _nulls(values)
-        if is_null is not None and is_null.all():
-            return pa.nulls(self.total, _WORD)
-        code_of: dict[str | None, int] = {word: code for code, word in enumerate(dict.fromkeys(filter(None, values)))}
-        codes = np.array([code_of.get(value, 0) for value in values], np.int16)
-        words = pa.array(list(code_of), pa.string())
-        return pa.DictionaryArray.from_arrays(self._repeat(pa.int16(), codes, is_null), words, safe=False)
-
-    def _repeat(self, type_: pa.DataType, values: NDArray[Any], is_null: NDArray[np.bool_] | None) -> pa.Array:
-        return _array(
-            type_, np.repeat(values, self.counts), None if is_null is None else np.repeat(is_null, self.counts)
-        )
-
-
-def _nulls(values: Sequence[Any]) -> NDArray[np.bool_] | None:
-    return np.array([value is None for value in values]) if None in values else None
-
-
-def _array(type_: pa.DataType, values: NDArray[Any], is_null: NDArray[np.bool_] | None = None) -> pa.Array:
-    """The column over the memory of `values`: pa.array() looks for pandas first, a fifth of the whole flatten."""
-    validity = None if is_null is None else pa.py_buffer(np.packbits(~is_null, bitorder="little"))
-    return pa.Array.from_buffers(type_, len(values), [validity, pa.py_buffer(values)])
-
-
-def _spread(values: NDArray[np.float64], filler: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    if filler is None:
-        return values
-    spread = np.zeros(len(filler))
-    spread[~filler] = values
-    return spread
+def _us(milliseconds: int | None) -> int | None:
+    return None if milliseconds is None else milliseconds * 1000
 
 
 def _cause(content: object) -> str | None:
@@ -199,8 +138,3 @@ def _quality(messages: Sequence[Message], levels: Levels) -> Quality:
                 repeated += bool((best_first[1:] == best_first[:-1]).any())
         crossed += bool(bid_count and ask_count and bids.max() >= asks.min())
     return Quality(len(levels.prices), empty, one_sided, crossed, unsorted, repeated, levels.imprecise)
-
-
-def total_rows(messages: Iterable[Message]) -> int:
-    """How many rows `messages` become at most; fewer only where one turns out to be poison."""
-    return sum(message.rows for message in messages)

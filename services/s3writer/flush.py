@@ -83,7 +83,7 @@ class Protocol:
             case claim_log.Create(path, body):
                 if path.endswith(".lost.json"):
                     metrics.CLAIMS_LOST.labels(self.log.kind).inc()
-                    _log.error("claim lost", path=path, said=body.decode())
+                    _log.error("claim lost", path=path)
                 return await call(store.create, path, body)
             case claim_log.CreateAll(objects):
                 return await _all(call(self._create_object, thing) for thing in objects)

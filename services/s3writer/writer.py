@@ -27,7 +27,7 @@ from shared.log import get_logger
 
 if TYPE_CHECKING:
     from services.s3writer.storage import Storage
-    from shared.kafka import Consumer, TopicPartition
+    from shared.kafka import Consumer, Epoch, TopicPartition
     from shared.messages import Kind
     from shared.service import Lifecycle
     from shared.settings import Settings
@@ -77,40 +77,15 @@ class Writer:
 
     async def assigned(self, tps: set[TopicPartition]) -> None:
         """Begin to resume these partitions; none is fetched before it is."""
-        epoch = self.consumer.epoch()
-        for tp in sorted(tps):
-            start = await self._start_position(tp)
-            await self.consumer.seek(tp, start)
-            self.consumer.pause(tp)
-            log = ClaimLog(
-                kind=self._kinds[tp.topic],
-                stream=self._stream,
-                partition=tp.partition,
-                topic=tp.topic,
-                cluster_id=self._cluster_id,
-            )
-            protocol = Protocol(
-                log,
-                tp=tp,
-                epoch=epoch,
-                consumer=self.consumer,
-                storage=self._storage,
-                encoder=self._encoder,
-                compression=self._compression,
-            )
-            self._partitions[tp] = Partition(
-                tp,
-                epoch=epoch,
-                start=start,
-                protocol=protocol,
-                consumer=self.consumer,
-                limits=self._limits[log.kind],
-                meters=PartitionMeters(log.kind, self._group, tp),
-                nonce=self._nonce,
-            )
-            self._tasks[tp] = self._task_group.create_task(
-                self._partitions[tp].run(), name=f"{tp.topic}/{tp.partition}"
-            )
+        try:
+            epoch = self.consumer.epoch()
+            for tp in sorted(tps):
+                start = await self._start_position(tp)
+                await self.consumer.seek(tp, start)
+                self.consumer.pause(tp)
+                self._begin(tp, epoch, start)
+        except OwnershipLost as lost:  # the group moved on meanwhile, and will assign anew
+            _log.info("assignment overtaken", reason=str(lost))
         self._show_ready()
 
     async def revoked(self, tps: set[TopicPartition]) -> None:
@@ -153,6 +128,35 @@ class Writer:
         await self.revoked(set(self._partitions))
         self._encoder.shutdown(wait=False, cancel_futures=True)
         self._storage.close()
+
+    def _begin(self, tp: TopicPartition, epoch: Epoch, start: int) -> None:
+        log = ClaimLog(
+            kind=self._kinds[tp.topic],
+            stream=self._stream,
+            partition=tp.partition,
+            topic=tp.topic,
+            cluster_id=self._cluster_id,
+        )
+        protocol = Protocol(
+            log,
+            tp=tp,
+            epoch=epoch,
+            consumer=self.consumer,
+            storage=self._storage,
+            encoder=self._encoder,
+            compression=self._compression,
+        )
+        self._partitions[tp] = partition = Partition(
+            tp,
+            epoch=epoch,
+            start=start,
+            protocol=protocol,
+            consumer=self.consumer,
+            limits=self._limits[log.kind],
+            meters=PartitionMeters(log.kind, self._group, tp),
+            nonce=self._nonce,
+        )
+        self._tasks[tp] = self._task_group.create_task(partition.run(), name=f"{tp.topic}/{tp.partition}")
 
     async def _start_position(self, tp: TopicPartition) -> int:
         while True:

@@ -8,8 +8,9 @@ describes topics. Every error that leaves this package is one of `shared.errors`
 from shared.kafka.admin import Admin, TopicDescription, TopicSpec
 from shared.kafka.commit import Epoch
 from shared.kafka.connection import MAX_RECORD_BYTES, Record, TopicPartition
-from shared.kafka.consumer import Consumer, Lag
+from shared.kafka.consumer import Consumer
 from shared.kafka.errors import OffsetsLost, OwnershipLost, ProducerFailed
+from shared.kafka.places import Lag
 from shared.kafka.producer import Producer
 from shared.kafka.reader import read_range
 

@@ -21,6 +21,7 @@ from aiokafka.helpers import create_ssl_context
 from shared.errors import FatalError
 from shared.kafka.errors import REFUSED_LOGIN, in_words, is_passing
 from shared.log import get_logger
+from shared.metrics import KAFKA_OUTAGES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -119,6 +120,7 @@ class Outage:
         """Logs only at the start of an outage."""
         if not self.active:
             self.active = True
+            KAFKA_OUTAGES.inc()
             self._log.warning("kafka unavailable", reason=reason)
 
     def end(self) -> None:

@@ -9,9 +9,7 @@ that is not called for `max_poll_interval_ms` loses the partitions: pause, but k
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,19 +22,20 @@ from shared.kafka.commit import Epoch, commit
 from shared.kafka.connection import (
     FETCH_OPTIONS,
     Outage,
-    Record,
     client_options,
     start_patiently,
-    to_record,
 )
 from shared.kafka.errors import OwnershipLost, from_kafka, in_words, is_passing, lost_or_retry
 from shared.kafka.membership import Listener, stop_hard
+from shared.kafka.places import Place, Places
 from shared.kafka.silence import Silence
 from shared.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
+    from shared.kafka.connection import Record
+    from shared.kafka.places import Lag
     from shared.settings import KafkaSettings
 
 UNANSWERED_SECONDS = 10.0  # beyond the timeout of a fetch: aiokafka waits for a rebalance without one
@@ -44,24 +43,10 @@ UNANSWERED_SECONDS = 10.0  # beyond the timeout of a fetch: aiokafka waits for a
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far behind the end: records not handed out, and the age in seconds of the last one that was (0 = at the end)."""
-
-    records: int
-    seconds: float
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where the caller is in one partition."""
-
-    position: int
-    timestamp_ms: float = field(default_factory=lambda: time.time() * 1000)  # of the last record handed out
-
-
 class Consumer:
     """Reads `topics` as one member of `group`. Both callbacks run inside the rebalance, which waits for them.
+
+    `on_revoked` gets all that was held, `on_assigned` all that is held now: none, where members outnumber partitions.
 
     An error in a callback comes out of the next `fetch`. Keep `on_assigned` well below ``session_timeout_ms``: aiokafka
     sends no heartbeat while it runs. It does while `on_revoked` runs, which has ``rebalance_timeout_ms``.
@@ -86,7 +71,7 @@ class Consumer:
         self._options = client_options(settings, client_id)
         self._client: AIOKafkaConsumer | None = None
         self._outage = Outage(client_id)
-        self._places: dict[TopicPartition, _Place] = {}
+        self._places = Places()
         self._serving = asyncio.Event()
         self._callback_error: BaseException | None = None
         self._pending_error: Exception | None = None
@@ -146,7 +131,7 @@ class Consumer:
         if client is not self._client:
             return {}  # stopped meanwhile
         self._silence.watch(client, self._places, handed=bool(taken))
-        return self._hand_out(taken) if self._serving.is_set() else {}
+        return self._places.hand_out(taken) if self._serving.is_set() else {}
 
     async def start_position(self, tp: TopicPartition) -> int:
         """Where the group goes on: the committed offset, else the beginning of the log. For use in `on_assigned`."""
@@ -165,11 +150,11 @@ class Consumer:
             self._connected().seek(tp, offset)
         except KafkaError as error:
             raise OwnershipLost(f"seek in {tp.topic}/{tp.partition}: not assigned") from error
-        self._places[tp] = _Place(offset)
+        self._places[tp] = Place.at(offset)
 
     def position(self, tp: TopicPartition) -> int:
         """The offset after the last record handed out, or where it was sought. Raises `OwnershipLost`."""
-        return self._place(tp).position
+        return self._places.of(tp).position
 
     def assignment(self) -> set[TopicPartition]:
         """The partitions this member may be handed records of; empty during a rebalance."""
@@ -200,20 +185,18 @@ class Consumer:
         if self.epoch() != epoch:
             raise OwnershipLost("the group has rebalanced since")
         for tp in offsets:
-            self._place(tp)
+            self._places.of(tp)
         await commit(self._coordinator(), offsets, epoch, timeout_seconds=self._settings.request_timeout_ms / 1000)
 
     def high_watermark(self, tp: TopicPartition) -> int | None:
         """The offset the next produced record will get, as of the latest answer; None before the first."""
-        self._place(tp)
+        self._places.of(tp)
         watermark: int | None = self._connected().highwater(tp)
         return watermark
 
     def lag(self, tp: TopicPartition) -> Lag:
         """As of the broker's latest answer; zero before the first one after an assignment."""
-        place = self._place(tp)
-        records = max(0, (self.high_watermark(tp) or 0) - place.position)
-        return Lag(records, max(0.0, time.time() - place.timestamp_ms / 1000) if records else 0.0)
+        return self._places.of(tp).lag(self.high_watermark(tp))
 
     def read_range(self, tp: TopicPartition, first: int, last: int) -> AsyncIterator[Record]:
         """Reads [first..last] again, beside this consumer and without moving it. See `shared.kafka.read_range`."""
@@ -249,8 +232,7 @@ class Consumer:
 
     async def _assigned(self, assigned: set[TopicPartition]) -> None:
         try:
-            if assigned:
-                await self._on_assigned(set(assigned))
+            await self._on_assigned(set(assigned))
             for tp in set(assigned) - set(self._places):
                 await self.seek(tp, await self.start_position(tp))
         except BaseException as error:
@@ -282,15 +264,6 @@ class Consumer:
             return {}
         return taken
 
-    def _hand_out(self, taken: Mapping[TopicPartition, list[Any]]) -> dict[TopicPartition, list[Record]]:
-        handed: dict[TopicPartition, list[Record]] = {}
-        for tp, records in taken.items():
-            place = self._places.get(tp)
-            if place is not None and records:
-                handed[tp] = [to_record(record) for record in records]
-                place.position, place.timestamp_ms = records[-1].offset + 1, records[-1].timestamp
-        return handed
-
     async def _handle(self, error: Exception) -> None:
         """Raises what the caller must know; what passes is logged once per outage."""
         client = self._connected()
@@ -304,12 +277,6 @@ class Consumer:
         except (RetryableError, KafkaError, TimeoutError) as unanswered:
             error = unanswered
         self._outage.begin(in_words(error))
-
-    def _place(self, tp: TopicPartition) -> _Place:
-        place = self._places.get(tp)
-        if place is None:
-            raise OwnershipLost(f"{tp.topic}/{tp.partition} is not assigned")
-        return place
 
     def _raise_callback_error(self) -> None:
         error, self._callback_error = self._callback_error, None

@@ -80,7 +80,10 @@ class Store(Protocol):
         """
 
     def walk(self, prefix: str) -> Iterator[Entry]:
-        """All objects whose path starts with `prefix`, as they come, in any order, without holding them all."""
+        """All objects whose path starts with `prefix`, as they come, in any order, without holding them all.
+
+        A store that answers by pages asks for each of them some times before it raises `RetryableError`.
+        """
 
     def leftovers(self) -> Entries:
         """What crashes left of writes that never became objects. Harmless; no listing and no reader sees it."""

@@ -23,6 +23,7 @@ import s3fs
 from fsspec.asyn import sync
 
 from shared.errors import CryptoFlowError, FatalError, RetryableError
+from shared.lake.patient import tried
 from shared.lake.store import Credentials, Entries, Entry, prove_create_only
 
 if TYPE_CHECKING:
@@ -126,10 +127,10 @@ class S3Store:
             raise answer.as_error(f"look at {path} in {self.url}") from answer
 
     def list(self, prefix: str, start_after: str | None = None, limit: int | None = None) -> Entries:
-        return sorted(islice(self._entries(prefix, start_after, limit), limit))
+        return sorted(islice(_entries(self._pages(prefix, start_after, limit), self._prefix), limit))
 
     def walk(self, prefix: str) -> Iterator[Entry]:
-        return self._entries(prefix, None, None)
+        return _entries(self._pages(prefix, None, None, patiently=True), self._prefix)
 
     def leftovers(self) -> Entries:
         return []
@@ -139,26 +140,25 @@ class S3Store:
         with contextlib.suppress(_Answer, CryptoFlowError):  # no right to delete: a stray probe object harms nobody
             self._call("delete_object", Key=self._key(path))
 
-    def _entries(self, prefix: str, start_after: str | None, limit: int | None) -> Iterator[Entry]:
-        for page in self._pages(prefix, start_after, limit):
-            for item in page:
-                path = item["Key"][len(self._prefix) :]
-                if path and not path.endswith("/"):  # a console's "folder"
-                    yield Entry(path, int(item["Size"]))
-
-    def _pages(self, prefix: str, start_after: str | None, limit: int | None) -> Iterator[Sequence[dict[str, Any]]]:
+    def _pages(
+        self, prefix: str, start_after: str | None, limit: int | None, *, patiently: bool = False
+    ) -> Iterator[Sequence[dict[str, Any]]]:
         more: dict[str, Any] = {"MaxKeys": PAGE_OBJECTS if limit is None else max(1, min(limit, PAGE_OBJECTS))}
         if start_after is not None:
             more["StartAfter"] = self._prefix + start_after
         while True:
-            try:
-                page = self._call("list_objects_v2", Prefix=self._prefix + prefix, **more)
-            except _Answer as answer:
-                raise answer.as_error(f"list {prefix} in {self.url}") from answer
+            ask = partial(self._page, prefix, dict(more))
+            page = tried(ask) if patiently else ask()
             yield page.get("Contents", [])
             if not page.get("IsTruncated"):
                 return
             more["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _page(self, prefix: str, more: dict[str, Any]) -> Any:
+        try:
+            return self._call("list_objects_v2", Prefix=self._prefix + prefix, **more)
+        except _Answer as answer:
+            raise answer.as_error(f"list {prefix} in {self.url}") from answer
 
     def _read(self, path: str, **more: Any) -> bytes | None:
         body: bytes | None = None
@@ -233,6 +233,14 @@ class _Answer(Exception):
         if passes and not hint:
             return RetryableError(text, retry_after_seconds=self.retry_after_seconds)
         return FatalError(f"{text}: {hint}" if hint else text)
+
+
+def _entries(pages: Iterator[Sequence[dict[str, Any]]], prefix: str) -> Iterator[Entry]:
+    for page in pages:
+        for item in page:
+            path = item["Key"][len(prefix) :]
+            if path and not path.endswith("/"):  # a console's "folder"
+                yield Entry(path, int(item["Size"]))
 
 
 async def _body(stream: Any) -> bytes:

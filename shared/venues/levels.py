@@ -32,12 +32,12 @@ _NUMBER_BYTES = b"0123456789."
 _LEVEL_SKELETON = b'["",""],'
 _DECIMAL = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _SHOWN_CHARACTERS = 60
-_DOCUMENT_BYTES = 32_768  # text, masks, tape and values together stay within a core's cache
+_DOCUMENT_BYTES = 65_536  # text, masks, tape and values together stay within a core's cache
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One array, its shape known: `text` holds plain levels still to be parsed, or `values` what the slow path read."""
+    """One array, its shape known: `text` is it whole where it is plain and still to be parsed; else `values` are read."""
 
     count: int
     text: bytes = b""
@@ -67,7 +67,7 @@ def scan(array: bytes) -> Side:
     skeleton = array.translate(None, _NUMBER_BYTES)
     count = len(skeleton) // len(_LEVEL_SKELETON)
     if count and skeleton == b"[" + (_LEVEL_SKELETON * count)[:-1] + b"]":
-        return Side(count, text=array[1:-1])
+        return Side(count, text=array)
     return _read_exactly(array)
 
 
@@ -81,39 +81,35 @@ class LevelParser:
 
     def parse(self, sides: Sequence[Side]) -> Levels:
         """All levels of all sides. A side that turns out impossible is in `Levels.poison` and has no levels."""
-        counts = [side.count for side in sides]
         plain = [side for side in sides if side.text]
-        if len(plain) == sum(1 for count in counts if count):
+        if len(plain) == sum(1 for side in sides if side.count):
             documents = [self._parse_plain(document) for document in _documents(plain)]
             values = [document for document, _ in documents if document is not None]
             if len(values) == len(documents):
-                joined = values[0] if len(values) == 1 else np.concatenate([np.empty(0), *values])
-                return Levels(*_columns(joined), counts, sum(imprecise for _, imprecise in documents))
+                imprecise = sum(imprecise for _, imprecise in documents)
+                return Levels(*_columns(values), [side.count for side in sides], imprecise)
         return self._parse_one_by_one(sides)
 
     def _parse_one_by_one(self, sides: Sequence[Side]) -> Levels:
-        parts: list[Floats] = [np.empty(0)]
-        counts: list[int] = []
+        parts: list[Floats] = []
         poison: dict[int, PoisonMessage] = {}
         imprecise = 0
         for index, side in enumerate(sides):
-            values: Floats | None = side.values if side.values is not None else np.empty(0)
-            digits = side.imprecise
-            if side.text:
-                values, digits = self._parse_plain([side])
-            if values is None:
-                try:
-                    exact = _read_exactly(b"[" + side.text + b"]")
-                except PoisonMessage as error:
-                    poison[index] = error
-                    counts.append(0)
-                    continue
-                assert exact.values is not None  # it has levels: its text was not empty
-                values, digits = exact.values, exact.imprecise
+            try:
+                values, digits = self._parse_side(side)
+            except PoisonMessage as error:
+                poison[index] = error
+                values, digits = np.empty(0), 0
             parts.append(values)
-            counts.append(len(values) // 2)
             imprecise += digits
-        return Levels(*_columns(np.concatenate(parts)), counts, imprecise, poison)
+        return Levels(*_columns(parts), [len(values) // 2 for values in parts], imprecise, poison)
+
+    def _parse_side(self, side: Side) -> tuple[Floats, int]:
+        values, imprecise = self._parse_plain([side]) if side.text else (side.values, side.imprecise)
+        if values is None and side.text:
+            exact = _read_exactly(side.text)
+            values, imprecise = exact.values, exact.imprecise
+        return values if values is not None else np.empty(0), imprecise
 
     def _parse_plain(self, sides: Sequence[Side]) -> tuple[Floats | None, int]:
         """Price, quantity, price, … of plain sides, and how many of them are imprecise; None where JSON refuses them.
@@ -159,8 +155,15 @@ def _documents(sides: Sequence[Side]) -> Iterator[list[Side]]:
         yield document
 
 
-def _columns(values: Floats) -> tuple[Floats, Floats]:
-    return np.ascontiguousarray(values[0::2]), np.ascontiguousarray(values[1::2])
+def _columns(parts: Sequence[Floats]) -> tuple[Floats, Floats]:
+    """Prices and quantities out of price, quantity, price, …"""
+    total = sum(len(values) for values in parts) // 2
+    prices, quantities = np.empty(total), np.empty(total)
+    end = 0
+    for values in parts:
+        start, end = end, end + len(values) // 2
+        prices[start:end], quantities[start:end] = values[0::2], values[1::2]
+    return prices, quantities
 
 
 def _count_imprecise(text: NDArray[np.uint8], kept: NDArray[np.bool_]) -> int:

@@ -195,6 +195,24 @@ async def test_an_error_in_a_callback_comes_out_of_fetch(make_topic, producer, j
                 await eventually(lambda: member.take(0.1))
 
 
+async def test_a_member_without_partitions_is_told_so_and_waits_for_one(make_topic, producer, join):
+    tp = TopicPartition(await make_topic(), 0)
+    await fill(producer, tp.topic, 1, 5)
+    async with join(tp.topic) as first, join(tp.topic) as second:
+
+        async def settled():
+            await asyncio.gather(first.take(0.1), second.take(0.1))
+            return sorted(len(tps) for member in (first, second) for tps in member.assigned[-1:]) == [0, 1]
+
+        await eventually(settled, what="one has the partition, the other was told that it has none")
+        holder, idle = (first, second) if first.assigned[-1] else (second, first)
+        await eventually(lambda: holder.count >= 5 or holder.take(0.1))
+        assert idle.consumer.assignment() == set()
+        await holder.consumer.stop()
+        idle.records.clear()
+        await idle.take_until(5)
+
+
 async def test_a_stopped_consumer_is_out_of_the_group_at_once(make_topic, producer, join):
     """It leaves: the next one does not wait for its session to expire."""
     topic = await make_topic(partitions=4)

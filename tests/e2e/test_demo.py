@@ -13,7 +13,8 @@ import duckdb
 import psutil
 import pytest
 
-from cryptoflow.demo_broker import _embedded_program, docker_answers
+from cryptoflow.demo_broker import docker_answers, embedded_program
+from tests.support import unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 14
@@ -22,7 +23,7 @@ TIMEOUT_SECONDS = 150
 pytestmark = [
     pytest.mark.xdist_group("demo"),
     pytest.mark.skipif(
-        _embedded_program() is None and not docker_answers(),
+        embedded_program() is None and not docker_answers(),
         reason="neither noida-db nor Docker is there: the demo has no broker",
     ),
 ]
@@ -170,10 +171,27 @@ def test_a_service_that_dies_is_named_with_the_end_of_its_log(tmp_path):
     assert left_running(tmp_path) == []
 
 
+def test_a_kafka_that_is_named_is_used_with_topics_of_its_own(tmp_path, embedded_kafka):
+    ended = finish(start(tmp_path, "--bootstrap-servers", embedded_kafka.bootstrap_servers, seconds=5), tmp_path)
+    assert ended.code == 0, ended.output
+    assert f"the Kafka at {embedded_kafka.bootstrap_servers}" in ended.output
+    assert f"topic: {ended.stream}-raw-fobs" in (tmp_path / ".demo" / ended.stream / "config.yml").read_text()
+
+
+@pytest.mark.docker
+def test_kafka_in_docker_takes_the_place_of_the_embedded_broker(tmp_path):
+    if not docker_answers():
+        unavailable("Docker")
+    ended = finish(start(tmp_path, "--broker", "docker", seconds=5), tmp_path)
+    assert ended.code == 0, ended.output
+    assert "apache/kafka:4.3.1 in Docker" in ended.output
+    assert left_running(tmp_path) == []
+
+
 def test_a_kafka_that_is_not_there_is_said_in_words(tmp_path):
     ended = finish(start(tmp_path, "--bootstrap-servers", "127.0.0.1:1"), tmp_path)
     assert ended.code == 1, ended.output
-    assert "the Kafka at 127.0.0.1:1" in ended.output
+    assert "FAILED: the Kafka at 127.0.0.1:1 does not answer" in ended.output
     assert "Traceback" not in ended.output
     assert left_running(tmp_path) == []
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from shared import topics
 from shared.kafka import Admin, Producer, Record, TopicPartition, read_range
 from shared.messages import Book, DeadLetterHeaders, Gap, NormHeaders, RawHeaders
+from tests.processes import clean_environ
 from tests.support import eventually
 from tests.unit.test_flatten import BROKEN, MALFORMED_HEADERS
 
@@ -225,15 +231,79 @@ async def test_killed_in_the_middle_it_cuts_again_and_every_row_counts_once(make
     await line.create()
     await line.books(2000, levels=20)
 
+    interrupted = 0
     for _ in range(3):
         flattener = services.start("flattener", config, ready=False)
         start = sum((await line.ends(line.norm)).values())
-        await eventually(lambda before=start: _grown(line, before), timeout=90)
+        await eventually(lambda before=start: _grown(line, before))
         flattener.kill()
+        interrupted += not await line.covered()
     flattener = services.start("flattener", config)
     await eventually(line.covered)
     assert flattener.terminate() == 0
+    assert interrupted
     assert await line.assert_each_book_once() == 2000
+
+
+@pytest.mark.docker
+async def test_what_kafka_no_longer_has_is_an_empty_record_that_says_so(make_real, services):
+    config, line = make_real()
+    await line.create()
+    book = BOOKS[0]
+    await line.publish([(book.key, body(i), headers(book, i), 0) for i in range(10)])
+    first = services.start("flattener", config)
+    await eventually(line.covered)
+    assert first.terminate() == 0
+    await line.publish([(book.key, body(i), headers(book, i), 0) for i in range(10, 30)])
+    async with Admin(line.settings.kafka, client_id="test") as admin:
+        await admin.delete_records({TopicPartition(line.raw, 0): 20})
+    second = services.start("flattener", config)
+    await eventually(line.covered)
+    assert second.metric("cryptoflow_lost_raw_records_total") == 10
+    assert second.terminate() == 0
+    records = (await line.normalised())[0]
+    assert [(n.src_first, n.src_last) for n in records if n.headers.lost] == [(10, 19)]
+    assert [n.rows for n in records if n.headers.lost] == [[]]
+    assert all(before.src_last + 1 == after.src_first for before, after in pairwise(records))
+    assert {row["raw_offset"] for n in records for row in n.rows} == {*range(10), *range(20, 30)}
+
+
+async def test_dead_letters_are_listed_and_replayed_with_their_own_bytes(make, services, tmp_path):
+    config, line = make()
+    await line.create()
+    book = BOOKS[0]
+    pairs = headers(book, 1)
+    await line.publish([(book.key, b"\xffnonsense", pairs, 2), (book.key, body(1)[:-4], headers(book, 2), 2)])
+    flattener = services.start("flattener", config)
+    await eventually(line.covered)
+    path = tmp_path / "config.yml"
+    path.write_text(yaml.safe_dump(config))
+
+    def cryptoflow(*arguments: str) -> str:
+        command = [sys.executable, "-m", "cryptoflow.cli", "dead-letters", *arguments, "--config", str(path)]
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, env=clean_environ(), cwd=tmp_path
+        ).stdout
+
+    listed = json.loads(await asyncio.to_thread(cryptoflow, "list", "--json"))
+    assert [(letter["reason"], letter["src"]) for letter in listed] == [
+        ("bad_json", f"{line.raw}/2/0"),
+        ("truncated_body", f"{line.raw}/2/1"),
+    ]
+    assert base64.b64decode(listed[0]["value_base64"]) == b"\xffnonsense"
+    assert listed[0]["headers"]["symbol"] == book.symbol
+    assert "bad_json" in await asyncio.to_thread(cryptoflow, "list")
+    assert len(json.loads(await asyncio.to_thread(cryptoflow, "list", "--json", "--limit", "1"))) == 1
+
+    said = await asyncio.to_thread(cryptoflow, "replay", "--reason", "bad_json")
+    assert "1 of 1 would be published again" in said
+    assert (await line.ends(line.raw))[TopicPartition(line.raw, 2)] == 2
+    said = await asyncio.to_thread(cryptoflow, "replay", "--reason", "bad_json", "--yes")
+    assert f"{line.raw}/2/0 is now also {line.raw}/2/2" in said
+    again = (await line.all(line.raw))[2][2]
+    assert (again.value, again.key, list(again.headers)) == (b"\xffnonsense", book.key, pairs)
+    await eventually(line.covered)
+    assert flattener.terminate() == 0
 
 
 async def _grown(line: Topics, before: int) -> bool:

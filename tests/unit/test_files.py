@@ -83,7 +83,7 @@ def test_a_flush_in_chunks_gives_the_same_files_with_fewer_rows_in_memory():
 
 
 def test_rows_taken_before_are_left_out():
-    batches, records = two_books()
+    _, records = two_books()
     objects = built(records, done=4).objects
     kept = {book: [raw for raw in range(5, 12) if (raw % 2 == 1) == (book == BTC)] for book in (BTC, ETH)}
     for made, book in zip(objects, (BTC, ETH), strict=True):

@@ -1,0 +1,112 @@
+"""How the Kafka settings become a connection: credentials, certificates, errors in words. No broker needed."""
+
+import asyncio
+import ssl
+
+import pytest
+from aiokafka import errors as kafka_errors
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from shared.errors import FatalError, RetryableError
+from shared.kafka import OffsetsLost, Producer, TopicPartition
+from shared.kafka.connection import client_options
+from shared.kafka.errors import from_kafka
+from shared.settings import KafkaSettings
+from tests.support import eventually, free_port
+
+
+def options(**values):
+    return client_options(KafkaSettings(**values), "reader")
+
+
+def test_without_security_there_are_no_credentials():
+    made = options(bootstrap_servers="a:1,b:2", request_timeout_ms=5000)
+    assert made == {
+        "bootstrap_servers": "a:1,b:2",
+        "client_id": "reader",
+        "request_timeout_ms": 5000,
+        "security_protocol": "PLAINTEXT",
+    }
+
+
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_SSL"])
+def test_certificates_and_host_names_are_always_verified(protocol):
+    context = options(
+        security_protocol=protocol, sasl_mechanism="PLAIN", sasl_username="u", sasl_password=SecretStr("p")
+    )["ssl_context"]
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_credentials_reach_the_client(mechanism):
+    made = options(
+        security_protocol="SASL_PLAINTEXT", sasl_mechanism=mechanism, sasl_username="u", sasl_password=SecretStr("p")
+    )
+    assert (made["sasl_mechanism"], made["sasl_plain_username"], made["sasl_plain_password"]) == (mechanism, "u", "p")
+    assert "ssl_context" not in made
+
+
+@pytest.mark.parametrize("content", [None, "not a certificate"], ids=["missing", "no certificate"])
+def test_a_ca_file_that_cannot_be_used_is_named(tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(FatalError, match=r"kafka\.ssl_cafile .*ca\.pem"):
+        options(security_protocol="SSL", ssl_cafile=path)
+
+
+async def test_where_nothing_listens_the_client_waits_and_says_so_once():
+    port = free_port()
+    client = Producer(KafkaSettings(bootstrap_servers=f"127.0.0.1:{port}"), client_id="reader")
+    with capture_logs() as logs:
+        starting = asyncio.create_task(client.start())
+        await eventually(lambda: logs)
+        await asyncio.wait([starting], timeout=1)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    [line] = logs
+    assert (line["event"], line["log_level"], line["client_id"]) == ("kafka unavailable", "warning", "reader")
+    assert str(port) in line["reason"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        kafka_errors.KafkaConnectionError("refused"),
+        kafka_errors.RequestTimedOutError(),
+        kafka_errors.NotLeaderForPartitionError(),
+        kafka_errors.NotCoordinatorForGroupError(),
+        kafka_errors.NotEnoughReplicasError(),
+        kafka_errors.CorruptRecordException(),
+        ConnectionResetError("reset"),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_passes_is_retryable(error):
+    converted = from_kafka(error, "commit")
+    assert isinstance(converted, RetryableError)
+    assert str(converted).startswith("commit: ")
+    assert len(str(converted)) > len("commit: ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        kafka_errors.TopicAuthorizationFailedError("raw-fobs"),
+        kafka_errors.GroupAuthorizationFailedError("g"),
+        kafka_errors.InvalidReplicationFactorError(),
+        kafka_errors.UnsupportedVersionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_does_not_pass_is_fatal(error):
+    assert isinstance(from_kafka(error, "fetch"), FatalError)
+
+
+def test_lost_offsets_say_which():
+    lost = OffsetsLost(TopicPartition("raw-fobs", 3), 10, 40)
+    assert str(lost) == "raw-fobs/3: offsets 10 to 39 are gone, the log begins at 40"
