@@ -4,7 +4,7 @@ The raw topic is filled with snapshots of 1000 levels a side before the flattene
 it before the s3writer starts; each is a process of its own with production settings, except that the s3writer's memory
 budget is far smaller than even the smaller backlog, so that both runs reach it. The figure is the ratio of the peaks.
 
-    python -m bench.backlog [--json] [--messages 1500] [--factor 10] [--broker auto|docker|embedded]
+    python -m bench.backlog [--json] [--messages 3000] [--factor 10] [--broker auto|docker|embedded]
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from shared.kafka import Producer
 from shared.messages import Book, RawHeaders
 from shared.settings import Settings, load
 
-MESSAGES = 1500
+MESSAGES = 3000  # more than a consumer fetches ahead (17 MiB of each partition), so that the smaller one fills it too
 FACTOR = 10
 LEVELS = 1000
 BODIES = 64  # distinct ones; a body is some 40 KB
@@ -42,6 +42,7 @@ SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "ADAUSDT", "LT
 WRITER_BYTES = 32 * 1024 * 1024
 IN_FLIGHT = 200
 SAMPLE_SECONDS = 0.05
+TENTHS = 10
 DRAIN_SECONDS = 600.0
 START_SECONDS = 60.0
 
@@ -88,7 +89,7 @@ async def fill(settings: Settings, messages: int) -> None:
 
 def drained(
     children: Children, service: str, *, counter: str, records: int, folder: Path, environment: dict[str, str]
-) -> dict[str, float]:
+) -> dict[str, int | float | str]:
     """Runs the service over its backlog of `records` to its end: peak RSS in bytes, seconds from ready to all taken."""
     child = children.start(service, [sys.executable, "-m", f"services.{service}"], environment, folder)
     url = f"http://127.0.0.1:{children.wait(service, lambda: logged_port(child), START_SECONDS)}"
@@ -101,7 +102,12 @@ def drained(
         seconds = time.monotonic() - began
         child.terminate(60)
     children.forget(child)
-    return {"records": records, "peak_rss_bytes": peak.bytes, "seconds": round(seconds, 2)}
+    return {
+        "records": records,
+        "seconds": round(seconds, 2),
+        "peak_rss_bytes": peak.bytes,
+        "rss_mib_by_tenths": " ".join(map(str, peak.over_time())),
+    }
 
 
 class Peak:
@@ -111,7 +117,7 @@ class Peak:
         self._process = psutil.Process(child.process.pid)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample)
-        self.bytes = 0
+        self._samples: list[int] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -124,7 +130,18 @@ class Peak:
     def _sample(self) -> None:
         with suppress(psutil.NoSuchProcess):
             while not self._over.wait(SAMPLE_SECONDS):
-                self.bytes = max(self.bytes, self._process.memory_info().rss)
+                self._samples.append(self._process.memory_info().rss)
+
+    @property
+    def bytes(self) -> int:
+        """The highest of all."""
+        return max(self._samples)
+
+    def over_time(self) -> list[int]:
+        """The highest of each tenth of the run, in MiB: a plateau or a slope."""
+        step = max(1, -(-len(self._samples) // TENTHS))
+        tenths = [self._samples[first : first + step] for first in range(0, len(self._samples), step)]
+        return [max(tenth) // 2**20 for tenth in tenths]
 
 
 def run(messages: int, factor: int, broker_choice: str) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import pytest
 
 from services.flattener.ceiling import Ceiling
 from services.flattener.cut import Cut
+from services.flattener.flatten import encode, flatten_fobs
 from services.flattener.message import read
 from services.flattener.publish import Publisher
 from shared.errors import FatalError
 from shared.kafka import MAX_RECORD_BYTES, Producer, Record, TopicPartition
 from shared.messages import DeadLetterHeaders
+from shared.venues.levels import LevelParser
 from tests.integration.test_flattener import BOOKS, Topics, body, headers
 
 BOOK = BOOKS[0]
@@ -56,7 +58,9 @@ def cut(line: Topics, *values: bytes) -> Cut:
 
 async def test_a_record_above_the_limit_is_split_between_messages(line, publisher):
     books = [body(i, levels=200) for i in range(5)]
-    await publisher(most_value_bytes=12_000).publish(TopicPartition(line.raw, 0), cut(line, *books))
+    whole = cut(line, *books)
+    whole_bytes = len(encode(flatten_fobs(whole.messages, LevelParser()).batch))
+    await publisher(most_value_bytes=whole_bytes - 1).publish(TopicPartition(line.raw, 0), whole)
     norm = (await line.normalised())[0]
     assert len(norm) > 1
     assert [n.src_first for n in norm] == [0, *(n.src_last + 1 for n in norm[:-1])]

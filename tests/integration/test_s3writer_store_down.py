@@ -75,7 +75,7 @@ async def test_a_store_that_goes_down_stops_fetching_at_the_budget_and_loses_not
     consumed = writer.metric("cryptoflow_consumed_records_total")
     failures = writer.metric("cryptoflow_store_failures_total")
     await line.send(50)
-    await eventually(lambda: writer.metric("cryptoflow_store_failures_total") >= failures + 3)
+    await eventually(lambda: writer.metric("cryptoflow_store_failures_total") > failures)
     assert writer.metric("cryptoflow_consumed_records_total") == consumed
     await in_thread(s3.start)
     await all_stored(line)

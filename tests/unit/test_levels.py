@@ -69,6 +69,29 @@ def test_numbers_beyond_15_significant_digits_are_counted(levels):
         assert counted == sum(digits(value) > 15 for level in levels for value in level)
 
 
+@pytest.mark.parametrize(
+    ("number", "is_imprecise"),
+    [
+        ("123456789012345", False),
+        ("1234567890123456", True),
+        ("0.123456789012345", False),
+        ("0.1234567890123456", True),
+        ("0.000000000000000000123456789012345", False),
+        ("123456.789012345", False),
+        ("123456.7890123456", True),
+        ("123456789012345.00000000", False),
+        ("100000000000000000000", False),
+        ("1000000000000001", True),
+        ("0.00000000000000000000", False),
+        ("1234567890123.45e2", False),
+        ("1234567890123456e-2", True),
+    ],
+)
+def test_the_sixteenth_significant_digit_counts(number, is_imprecise):
+    levels = [[number, "1.5"], ["64000.10", number]]
+    assert PARSER.parse([scan(text(levels))]).imprecise == 2 * is_imprecise
+
+
 def test_a_side_of_many_levels_spans_several_documents():
     sides = [[[f"{i}.{j}", str(i * j)] for j in range(1000)] for i in range(1, 30)]
     levels = PARSER.parse([scan(text(side)) for side in sides])
