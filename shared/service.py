@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import uvloop
 
@@ -27,7 +27,7 @@ from shared.log import configure, get_logger
 from shared.settings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
     from shared.settings import Settings
 
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 DRAINED, FATAL, MISCONFIGURED, NOT_DRAINED = 0, 1, 2, 3
 DRAIN_SECONDS = 30.0
+BEAT_SECONDS = 5.0
 UNWIND_SECONDS = 5.0  # after the end is decided; then the process ends whatever still hangs
+
+Result = TypeVar("Result")
 
 _log = get_logger(__name__)
 
@@ -70,6 +73,20 @@ class Lifecycle:
         """Asks the service to drain."""
         self.stopping.set()
         metrics.READY.set(0)
+
+    async def unless_stopped(self, work: Coroutine[object, object, Result]) -> Result | None:
+        """The work's result, however long it waits for others; None if the service was told to stop before its end."""
+        working = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self.stopping.wait())
+        try:
+            while not working.done() and not stopped.done():
+                self.beat()
+                await asyncio.wait({working, stopped}, timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            for task in (working, stopped):
+                task.cancel()
+            await asyncio.wait({working, stopped})
 
     def idle_seconds(self) -> float:
         """Since the last `beat`."""

@@ -7,22 +7,25 @@ it. A topic that differs is told in words; nothing here changes or deletes one.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.errors import RetryableError
+from shared.errors import FatalError, RetryableError
 from shared.kafka import MAX_RECORD_BYTES, Admin, TopicDescription, TopicSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shared.service import Lifecycle
     from shared.settings import Settings
 
 CHANNELS = ("raw_fobs", "norm_fobs", "raw_fobd", "norm_fobd", "dead_letters")
 HOUR_MS = 3_600_000
 VISIBLE_SECONDS = 30.0
 POLL_SECONDS = 0.1
+RETRY_SECONDS = 2.0
 
 # What else a topic must have, or records are refused, vanish early or change; other values are the operator's business.
 _MINIMA = ("max.message.bytes", "retention.ms")
@@ -77,9 +80,33 @@ async def create(settings: Settings) -> Report:
 
 async def check(settings: Settings) -> list[str]:
     """What is wrong with the topics, in words; empty if nothing is. Waits for Kafka, creates nothing."""
-    wanted = specs(settings)
     async with Admin(settings.kafka, client_id=_client_id(settings)) as admin:
-        found = await admin.describe([spec.name for spec in wanted])
+        return await _problems(settings, admin)
+
+
+async def require(settings: Settings, lifecycle: Lifecycle) -> str:
+    """What every service does first: waits for Kafka as long as it takes, gives its cluster id.
+
+    Raises `FatalError` if a topic is not as the settings want it.
+    """
+    lifecycle.ready("kafka", False, "not connected yet")
+    while True:
+        try:
+            async with Admin(settings.kafka, client_id=_client_id(settings)) as admin:
+                if problems := await _problems(settings, admin):
+                    raise FatalError("; ".join(problems))
+                cluster_id = await admin.cluster_id()
+        except RetryableError as error:
+            lifecycle.ready("kafka", False, str(error))
+            await asyncio.sleep(random.uniform(0, RETRY_SECONDS))  # noqa: S311 - jitter, not a secret
+        else:
+            lifecycle.ready("kafka", True)
+            return cluster_id
+
+
+async def _problems(settings: Settings, admin: Admin) -> list[str]:
+    wanted = specs(settings)
+    found = await admin.describe([spec.name for spec in wanted])
     return [problem for spec in wanted for problem in problems_of(spec, found[spec.name], settings.kafka.stream)]
 
 

@@ -10,7 +10,6 @@ from services.flattener.ceiling import Ceiling
 from services.flattener.flattener import Flattener, group_name
 from services.flattener.publish import Publisher
 from shared import topics
-from shared.errors import FatalError
 from shared.kafka import Consumer, Producer
 
 if TYPE_CHECKING:
@@ -23,14 +22,11 @@ PRODUCER_STOP_SECONDS = 5.0
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Consume, flatten, produce, commit; after SIGTERM publish what was fetched, commit and return."""
-    lifecycle.ready("kafka", False, "not connected yet")
-    if problems := await topics.check(settings):
-        raise FatalError("; ".join(problems))
+    if await lifecycle.unless_stopped(topics.require(settings, lifecycle)) is None:
+        return
     client_id = f"{settings.cryptoflow.name}-flattener-{socket.gethostname()}"
     # Values are compressed inside; a second time costs and gains nothing.
     producer = Producer(settings.kafka, client_id=client_id, compression="none")
-    await producer.start()
-    lifecycle.ready("kafka", True)
     kinds: dict[str, Kind] = {settings.channels.raw_fobs.topic: "fobs"}
     publishers = {
         settings.channels.raw_fobs.topic: Publisher(
@@ -43,6 +39,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         )
     }
     try:
+        await lifecycle.unless_stopped(producer.start())
         async with asyncio.TaskGroup() as tasks:
             flattener = Flattener(settings, lifecycle, kinds=kinds, publishers=publishers, tasks=tasks)
             flattener.consumer = consumer = Consumer(
@@ -53,8 +50,8 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
                 on_assigned=flattener.assigned,
                 on_revoked=flattener.revoked,
             )
-            await consumer.start()
             try:
+                await lifecycle.unless_stopped(consumer.start())
                 committing = tasks.create_task(flattener.commit(), name="commit")
                 await flattener.fetch()
                 await flattener.drain()

@@ -38,7 +38,7 @@ log = get_logger(__name__)
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Polls until told to stop, then drains. Raises `FatalError` if what was received could not all be handed over."""
     shards = plan(settings)
-    if not await _topics_are_right(settings, lifecycle):
+    if await lifecycle.unless_stopped(topics.require(settings, lifecycle)) is None:
         return
     channel = Channel(settings.channels.buffer_bytes)
     publisher = Publisher(
@@ -67,25 +67,6 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         finally:
             reporting.cancel()
             await publisher.stop(PRODUCER_STOP_SECONDS)
-
-
-async def _topics_are_right(settings: Settings, lifecycle: Lifecycle) -> bool:
-    """Waits for Kafka as long as it takes. False = told to stop before. Raises `FatalError` for wrong topics."""
-    lifecycle.ready("kafka", False, "not connected yet")
-    checking = asyncio.ensure_future(topics.check(settings))
-    stopped = asyncio.ensure_future(lifecycle.stopping.wait())
-    try:
-        while not checking.done() and not stopped.done():
-            lifecycle.beat()
-            await asyncio.wait({checking, stopped}, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-        if not checking.done():
-            return False
-        if problems := checking.result():
-            raise FatalError("; ".join(problems))
-        return True
-    finally:
-        checking.cancel()
-        stopped.cancel()
 
 
 def _source(settings: Settings, shard: Shard) -> Source:

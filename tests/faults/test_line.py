@@ -159,3 +159,18 @@ async def test_kafka_and_the_store_down_at_the_start_are_waited_for_said_once_an
     assert [flattener.terminate(), writer.terminate()] == [0, 0]
     await run.assert_exactly_once()
     assert run.verify().verdict == "complete"
+
+
+async def test_a_broker_killed_under_load_is_waited_out_by_all_three(line: Callable[..., Line], kafka: Kafka) -> None:
+    run = line(interval_ms=200)
+    await run.create_topics()
+    reader, flattener, writer = running = [run.start(service) for service in SERVICES]
+    await run.acknowledged(20)
+    await asyncio.to_thread(kafka.restart)
+    await run.acknowledged(20)
+    assert all(service.alive for service in running)
+    assert reader.terminate() == 0, reader.tail()
+    await run.caught_up()
+    assert [flattener.terminate(), writer.terminate()] == [0, 0]
+    await run.assert_exactly_once()
+    assert run.verify().verdict == "complete"
