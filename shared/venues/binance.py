@@ -6,48 +6,19 @@ exchange-information and general-info pages of developers.binance.com for USDⓈ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 from urllib.parse import urlencode
 
-from shared.venues import binance_answers as answers
-from shared.venues.base import Outcome, SnapshotEnvelope, Venue
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from shared.venues.binance_answers import BinanceAnswers
 
 
-class _Binance(Venue):
+class _Binance(BinanceAnswers):
     exchange = "binance"
     depth: ClassVar[str]
-    instruments_path = ""
     instruments_weight = 1
 
     def depth_path(self, symbol: str, limit: int) -> str:
         return f"{self.depth}?{urlencode({'symbol': symbol, 'limit': limit})}"
-
-    def weight_limit(self, exchange_info: bytes) -> int:
-        return answers.weight_limit(exchange_info)
-
-    def trading_symbols(self, exchange_info: bytes) -> frozenset[str]:
-        return answers.trading_symbols(exchange_info)
-
-    def used_weight(self, headers: Mapping[str, str]) -> int | None:
-        return answers.used_weight(headers)
-
-    def classify(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        body: bytes,
-        now_ns: int,
-        *,
-        symbol: str,
-        last_update_id: int | None = None,
-    ) -> Outcome:
-        return answers.classify(status, headers, body, now_ns, symbol=symbol, last_update_id=last_update_id)
-
-    def parse_snapshot(self, payload: bytes) -> SnapshotEnvelope:
-        return answers.parse_snapshot(payload)
 
 
 class BinanceFuture(_Binance):

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 
 from shared.errors import PoisonMessage
-from shared.venues.base import MINUTE_NS, SECOND_NS, Outcome, Reason, SnapshotEnvelope
+from shared.venues.base import MINUTE_NS, SECOND_NS, Outcome, Reason, SnapshotEnvelope, Venue
 from shared.venues.envelope import lift_arrays
 
 if TYPE_CHECKING:
@@ -108,64 +108,68 @@ _CODES: dict[int | None, Reason] = {-1121: "invalid_symbol", -1008: "overloaded"
 _OK, _FORBIDDEN, _TEAPOT, _TOO_MANY, _LEGAL, _UNAVAILABLE = 200, 403, 418, 429, 451, 503
 
 
-def classify(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    now_ns: int,
-    *,
-    symbol: str,
-    last_update_id: int | None = None,
-) -> Outcome:
-    """As `Venue.classify`. The numbers in comments are the rules of this module's docstring."""
-    if status == _OK:
-        return _classify_body(headers, body, now_ns, symbol=symbol, last_update_id=last_update_id)
-    code = _error_code(body)
-    text = f"HTTP {status}: {_shorten(body)}"
-    if status in {_TEAPOT, _TOO_MANY} or code == _TOO_MANY_REQUESTS:  # rules 1, 2, 7
-        return _too_many(status, headers, body, now_ns, text)
-    if status == _FORBIDDEN:  # rule 3
-        return Outcome("waf_blocked", "stand_down", now_ns + (_retry_after_ns(headers, now_ns) or WAF_BAN_NS), text)
-    if status == _LEGAL:  # rule 4
-        return Outcome("geo_blocked", "stand_down", now_ns + GEO_BLOCK_NS, text)
-    return Outcome(_CODES.get(code) or _plain_reason(status, body), text=text)  # rules 5, 6, 7
+class BinanceAnswers(Venue):
+    """What a market of Binance answers, as far as it is the same in all three."""
 
+    def classify(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        now_ns: int,
+        *,
+        symbol: str,
+        last_update_id: int | None = None,
+    ) -> Outcome:
+        """As `Venue.classify`. The numbers in comments are the rules of this module's docstring."""
+        if status == _OK:
+            return _classify_body(headers, body, now_ns, symbol=symbol, last_update_id=last_update_id)
+        code = _error_code(body)
+        text = f"HTTP {status}: {_shorten(body)}"
+        if status in {_TEAPOT, _TOO_MANY} or code == _TOO_MANY_REQUESTS:  # rules 1, 2, 7
+            return _too_many(status, headers, body, now_ns, text)
+        if status == _FORBIDDEN:  # rule 3
+            return Outcome("waf_blocked", "stand_down", now_ns + (_retry_after_ns(headers, now_ns) or WAF_BAN_NS), text)
+        if status == _LEGAL:  # rule 4
+            return Outcome("geo_blocked", "stand_down", now_ns + GEO_BLOCK_NS, text)
+        return Outcome(_CODES.get(code) or _plain_reason(status, body), text=text)  # rules 5, 6, 7
 
-def parse_snapshot(payload: bytes) -> SnapshotEnvelope:
-    """As `Venue.parse_snapshot`; reasons ``empty_body``, ``html_body``, ``error_body``, ``bad_json``, ``not_a_book``."""
-    lifted = lift_arrays(payload, b'"bids":', b'"asks":')
-    if lifted is not None:
-        try:
-            around = _AROUND.decode(lifted[0])
-            return SnapshotEnvelope(around.last_update_id, around.event_ms, around.transaction_ms, *lifted[1:])
-        except _UNDECODABLE:
-            pass  # the whole is decoded below, and says in words what is wrong with it
-    book = _decode_book(payload)
-    return SnapshotEnvelope(book.last_update_id, book.event_ms, book.transaction_ms, bytes(book.bids), bytes(book.asks))
+    def parse_snapshot(self, payload: bytes) -> SnapshotEnvelope:
+        """As `Venue.parse_snapshot`; reasons ``empty_body``, ``html_body``, ``error_body``, ``bad_json``, ``not_a_book``."""
+        lifted = lift_arrays(payload, b'"bids":', b'"asks":')
+        if lifted is not None:
+            try:
+                around = _AROUND.decode(lifted[0])
+                return SnapshotEnvelope(around.last_update_id, around.event_ms, around.transaction_ms, *lifted[1:])
+            except _UNDECODABLE:
+                pass  # the whole is decoded below, and says in words what is wrong with it
+        book = _decode_book(payload)
+        return SnapshotEnvelope(
+            book.last_update_id, book.event_ms, book.transaction_ms, bytes(book.bids), bytes(book.asks)
+        )
 
+    def used_weight(self, headers: Mapping[str, str]) -> int | None:
+        """Rule 8. A value that is no number is as good as none."""
+        value = _header(headers, "x-mbx-used-weight-1m")
+        return int(value) if value is not None and value.isascii() and value.isdigit() else None
 
-def used_weight(headers: Mapping[str, str]) -> int | None:
-    """Rule 8. A value that is no number is as good as none."""
-    value = _header(headers, "x-mbx-used-weight-1m")
-    return int(value) if value is not None and value.isascii() and value.isdigit() else None
+    def weight_limit(self, exchange_info: bytes) -> int:
+        """The tightest REQUEST_WEIGHT of exchangeInfo, per minute."""
+        found = [
+            limit.limit * 60 // (_INTERVAL_SECONDS[limit.interval] * limit.interval_num)
+            for limit in _decode(_RATE_LIMITS, exchange_info).rate_limits
+            if limit.rate_limit_type == "REQUEST_WEIGHT"
+            and limit.interval in _INTERVAL_SECONDS
+            and limit.interval_num > 0
+        ]
+        if not found:
+            raise PoisonMessage("not_exchange_info", "exchangeInfo names no REQUEST_WEIGHT limit")
+        return min(found)
 
-
-def weight_limit(exchange_info: bytes) -> int:
-    """The tightest REQUEST_WEIGHT of exchangeInfo, per minute."""
-    found = [
-        limit.limit * 60 // (_INTERVAL_SECONDS[limit.interval] * limit.interval_num)
-        for limit in _decode(_RATE_LIMITS, exchange_info).rate_limits
-        if limit.rate_limit_type == "REQUEST_WEIGHT" and limit.interval in _INTERVAL_SECONDS and limit.interval_num > 0
-    ]
-    if not found:
-        raise PoisonMessage("not_exchange_info", "exchangeInfo names no REQUEST_WEIGHT limit")
-    return min(found)
-
-
-def trading_symbols(exchange_info: bytes) -> frozenset[str]:
-    """Symbols whose status is TRADING ("record only TRADING")."""
-    instruments = _decode(_INSTRUMENTS, exchange_info).symbols
-    return frozenset(i.symbol for i in instruments if (i.status or i.contract_status) == "TRADING")
+    def trading_symbols(self, exchange_info: bytes) -> frozenset[str]:
+        """Symbols whose status is TRADING ("record only TRADING")."""
+        instruments = _decode(_INSTRUMENTS, exchange_info).symbols
+        return frozenset(i.symbol for i in instruments if (i.status or i.contract_status) == "TRADING")
 
 
 def _classify_body(

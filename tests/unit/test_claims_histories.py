@@ -153,6 +153,15 @@ class Histories(RuleBasedStateMachine):
     def step(self, data, how):
         self.advance(data.draw(st.sampled_from([actor for actor in self.actors if not actor.idle])), how)
 
+    @precondition(lambda self: any(not actor.idle for actor in self.actors))
+    @rule(data=st.data(), until=st.sampled_from([Create, CreateAll, Rebuild, None]))
+    def steps(self, data, until):
+        """On to the next moment where it matters who is first."""
+        actor = data.draw(st.sampled_from([actor for actor in self.actors if not actor.idle]))
+        self.advance(actor)
+        while actor in self.actors and not actor.idle and not (until and isinstance(actor.request, until)):
+            self.advance(actor)
+
     @precondition(lambda self: self.late_writes)
     @rule(data=st.data())
     def a_late_write_lands(self, data):
