@@ -201,7 +201,7 @@ def _output(settings: Settings) -> Output:
         files_per_day=files,
         claims_per_day=claims,
         put_requests_per_day=files + claims,
-        put_dollars_per_month=round((files + claims) * 30 * PUT_DOLLARS, 2) if settings.storage.s3.enabled else 0.0,
+        put_dollars_per_month=round((files + claims) * 30 * PUT_DOLLARS, 2),
         partitions_per_topic=settings.channels.raw_fobs.partitions,
         buffer_bytes=buffer.max_bytes,
     )

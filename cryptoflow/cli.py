@@ -217,7 +217,7 @@ def _print_plan(plan: Plan) -> None:
     )
     lake.add_row("claims (a partition and window)", f"{output.claims_per_day:,}")
     lake.add_row("PUT requests", f"{output.put_requests_per_day:,}")
-    lake.add_row("PUT requests, dollars a month at 0.005 per 1,000", f"{output.put_dollars_per_month:,.2f}")
+    lake.add_row("what they cost in S3 a month, at $0.005 per 1,000", f"${output.put_dollars_per_month:,.2f}")
     lake.add_row("partitions of each topic", f"{output.partitions_per_topic:,}")
     lake.add_row("memory of the s3writer's buffers, MiB", f"{output.buffer_bytes / 1048576:,.0f}")
     console.print(lake)
