@@ -193,7 +193,6 @@ def _kafka_environ(port: int) -> dict[str, str]:
         "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
         "KAFKA_BROKER_SESSION_TIMEOUT_MS": "3000",  # a killed broker serves again after this, not after 9 s
         "KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": "500",
-        "KAFKA_LOG_DIRS": "/tmp/kafka-data",
         "KAFKA_HEAP_OPTS": "-Xms256m -Xmx512m",
     }
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from services.s3writer.take import Taker, merged
 from shared.errors import CryptoFlowError
 from shared.lake import claims, layout
-from shared.lake.claim_log import Create, CreateAll, DataObject, Own, Rebuild, Rebuilt
+from shared.lake.claim_log import Create, CreateAll, DataObject, FirstAfter, Own, Rebuild, Rebuilt
 from shared.lake.claims import Claim, FileEntry, LostClaim, Origin
 from shared.messages import Book, SourceRange
 from tests.claim_logs import LOG, MemoryLake, claim_of
@@ -53,9 +53,9 @@ class Histories(RuleBasedStateMachine):
     @initialize(first=st.sampled_from([0, 5]))
     def begin(self, first):
         self.lake = MemoryLake()
-        self.norm = []  # src of each record
+        self.norm = [(first, first), (first + 1, first + 2), (first + 3, first + 3)]  # src of each record
         self.beginning = 0
-        self.raw_next = first
+        self.raw_next = first + 4
         self.committed = None
         self.proven = None
         self.safe = 0  # the highest commit that was ever accepted
@@ -98,8 +98,13 @@ class Histories(RuleBasedStateMachine):
 
     # --- the group ---
     @precondition(lambda self: len(self.actors) < MAX_ACTORS)
-    @rule()
-    def assign(self):
+    @rule(until=st.sampled_from([None, None, FirstAfter, Create]))
+    def assign(self, until):
+        """To a new writer, which gets so far with finding the end of the line."""
+        self.start_writer()
+        self.steps_of(self.actors[-1], until)
+
+    def start_writer(self):
         self.epoch += 1
         self.started += 1
         start = self.beginning if self.committed is None else max(self.committed, self.beginning)
@@ -108,29 +113,28 @@ class Histories(RuleBasedStateMachine):
         self.actors.append(Actor(self.epoch, steps, nonce))
         self.actors[-1].request = next(steps)
 
-    @precondition(lambda self: self.actors)
+    @precondition(lambda self: len(self.actors) > 2)
     @rule(data=st.data())
     def crash(self, data):
         self.actors.remove(data.draw(st.sampled_from(self.actors)))
 
     # --- a writer at work ---
     @precondition(lambda self: any(actor.idle for actor in self.actors))
-    @rule(data=st.data(), count=st.integers(1, 4))
-    def fetch(self, data, count):
+    @rule(data=st.data(), count=st.integers(1, 4), flush=st.booleans(), until=st.sampled_from([Own, Create, CreateAll]))
+    def fetch(self, data, count, flush, until):
+        """Some records, and then perhaps the begin of a flush."""
         actor = data.draw(st.sampled_from([actor for actor in self.actors if actor.idle]))
         for _ in range(count):
             self.fetch_one(actor)
+        if flush and actor.buffer:
+            self.start_flush(actor)
+            self.steps_of(actor, until)
 
     def fetch_one(self, actor):
         actor.position = max(actor.position, self.beginning)  # what Kafka no longer has is skipped
         if actor.position < len(self.norm):
             actor.buffer.append(self.take(actor.position, actor.taker))
             actor.position += 1
-
-    @precondition(lambda self: any(actor.idle and actor.buffer for actor in self.actors))
-    @rule(data=st.data())
-    def flush(self, data):
-        self.start_flush(data.draw(st.sampled_from([actor for actor in self.actors if actor.idle and actor.buffer])))
 
     def start_flush(self, actor):
         last = actor.buffer[-1][0]
@@ -159,6 +163,9 @@ class Histories(RuleBasedStateMachine):
         """On to the next moment where it matters who is first."""
         actor = data.draw(st.sampled_from([actor for actor in self.actors if not actor.idle]))
         self.advance(actor)
+        self.steps_of(actor, until)
+
+    def steps_of(self, actor, until):
         while actor in self.actors and not actor.idle and not (until and isinstance(actor.request, until)):
             self.advance(actor)
 
@@ -254,13 +261,15 @@ class Histories(RuleBasedStateMachine):
         return [document for _, document in found]
 
     def excused(self):
-        """Raw offsets of which the lake says that they are missing."""
+        """Raw offsets of which the lake says that they are missing, or that lie before its origin."""
         said = {
             raw for claim in self.log_of(Claim, "claim") for low, high in claim.holes for raw in range(low, high + 1)
         }
         digests = {entry.path: entry.digest for claim in self.log_of(Claim, "claim") for entry in claim.files}
         for lost in self.log_of(LostClaim, "lost"):
             said |= {raw for path in lost.missing for raw in json.loads(digests[path])}
+        for origin in self.log_of(Origin, "origin"):
+            said |= self.accepted(origin.first)
         return said
 
     def accepted(self, end):
@@ -298,16 +307,14 @@ class Histories(RuleBasedStateMachine):
         for write in self.late_writes:
             self.lake.create(*write)
         self.actors = []
-        self.assign()
+        self.start_writer()
         (actor,) = self.actors
-        while not actor.idle:
-            self.advance(actor)
+        self.steps_of(actor, None)
         while actor.position < len(self.norm):
             self.fetch_one(actor)
         if actor.buffer:
             self.start_flush(actor)
-        while not actor.idle:
-            self.advance(actor)
+        self.steps_of(actor, None)
         assert self.safe == len(self.norm)
         self.the_promise_holds()
         if not self.retention:
