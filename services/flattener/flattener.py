@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 FETCH_SECONDS = 0.2
+PAUSED_FETCH_SECONDS = 0.01  # while a backlog is full: it empties in some milliseconds, and should not run dry
 FETCH_RECORDS = 50  # of one partition at a time: 2 MB of books of 1000 levels a side
 BACKLOG_BYTES = 4 * 1024 * 1024  # of one partition; above it nothing more is fetched
 RETRY_SECONDS = 1.0
@@ -91,9 +92,9 @@ class Flattener:
         """Feed the partitions until told to stop. Raises `FatalError`."""
         consumed = {topic: metrics.CONSUMED_RECORDS.labels(topic) for topic in self._kinds}
         while not self._lifecycle.stopping.is_set():
-            self._steer()
+            paused = self._steer()
             try:
-                fetched = await self.consumer.fetch(FETCH_SECONDS, FETCH_RECORDS)
+                fetched = await self.consumer.fetch(PAUSED_FETCH_SECONDS if paused else FETCH_SECONDS, FETCH_RECORDS)
             except OffsetsLost as lost:
                 await self._skip(lost)
                 continue
@@ -147,12 +148,13 @@ class Flattener:
                 _log.warning("start position unknown", topic=tp.topic, partition=tp.partition, reason=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _steer(self) -> None:
-        for tp, partition in self._partitions.items():
-            if partition.backlog_bytes > BACKLOG_BYTES or partition.stopped_why:
-                self.consumer.pause(tp)
-            else:
-                self.consumer.resume(tp)
+    def _steer(self) -> bool:
+        """Pause what has enough to do; gives whether there is such a partition."""
+        full = [tp for tp, partition in self._partitions.items() if partition.backlog_bytes > BACKLOG_BYTES]
+        stopped = [tp for tp, partition in self._partitions.items() if partition.stopped_why]
+        self.consumer.resume(*self._partitions)
+        self.consumer.pause(*full, *stopped)
+        return bool(full)
 
     async def _skip(self, lost: OffsetsLost) -> None:
         """Kafka deleted records before they were flattened: an empty record says so, then go on where it begins."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from shared.errors import FatalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -29,14 +29,12 @@ class Silence:
         self._answered_ms = 0
         self._since: float | None = None
 
-    def watch(self, client: AIOKafkaConsumer, tps: Iterable[TopicPartition], *, handed: bool) -> None:
-        """`handed`: this fetch had records. Raises `FatalError` if the client has broken down."""
+    def watch(self, client: AIOKafkaConsumer, waiting: Collection[TopicPartition], *, handed: bool) -> None:
+        """`waiting`: not paused; `handed`: this fetch had records. Raises `FatalError` if the client has broken down."""
         for task in (client._fetcher._fetch_task, client._coordinator._coordination_task):  # noqa: SLF001
             if task.done():
                 reason = None if task.cancelled() else task.exception()
                 raise FatalError(f"the Kafka consumer broke down: {reason or 'its task ended'}")
-        paused = client.paused()
-        waiting = [tp for tp in tps if tp not in paused]
         newest_ms = max((client.last_poll_timestamp(tp) or 0 for tp in waiting), default=0)
         now = time.monotonic()
         if handed or newest_ms > self._answered_ms:
