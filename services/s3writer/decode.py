@@ -13,17 +13,26 @@ import numpy as np
 import pyarrow as pa
 
 from shared.errors import FatalError
-from shared.lake.schema import NORM_SCHEMAS
+from shared.lake.schema import BOOK_FIELDS, NORM_SCHEMAS
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from shared.messages import Kind, SourceRange
 
 # Threads per column cost three times what they save on batches of some thousand rows.
 _ALL = pa.ipc.IpcReadOptions(use_threads=False)
-_RECEIVED = {
-    kind: pa.ipc.IpcReadOptions(use_threads=False, included_fields=[schema.get_field_index("recv_ns")])
-    for kind, schema in NORM_SCHEMAS.items()
-}
+_KEYS = [*(field.name for field in BOOK_FIELDS), "timestamp", "raw_offset"]
+
+
+def _only(names: Collection[str], kind: Kind) -> pa.IpcReadOptions:
+    fields = [number for number, name in enumerate(NORM_SCHEMAS[kind].names) if name in names]
+    return pa.ipc.IpcReadOptions(use_threads=False, included_fields=fields)
+
+
+_RECEIVED_ONLY = {kind: _only(["recv_ns"], kind) for kind in NORM_SCHEMAS}
+_KEYS_ONLY = {kind: _only(_KEYS, kind) for kind in NORM_SCHEMAS}
+_KEYS_SCHEMAS = {kind: pa.schema([f for f in schema if f.name in _KEYS]) for kind, schema in NORM_SCHEMAS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Contents:
 
 def contents(kind: Kind, value: bytes, where: str) -> Contents:
     """Count the rows and find the newest receive time. Raises `FatalError` naming `where`."""
-    batch = _read(value, _RECEIVED[kind], where)
+    batch = _read(value, _RECEIVED_ONLY[kind], where)
     if not batch.num_rows:
         return Contents(0, None)
     if batch.schema.names != ["recv_ns"]:
@@ -44,10 +53,13 @@ def contents(kind: Kind, value: bytes, where: str) -> Contents:
     return Contents(batch.num_rows, int(batch.column(0).to_numpy().max()))
 
 
-def rows(kind: Kind, value: bytes, src: SourceRange, where: str) -> pa.RecordBatch:
-    """All columns of `NORM_SCHEMAS[kind]`. Raises `FatalError` naming `where` if they are not, or are not of `src`."""
-    batch = _read(value, _ALL, where)
-    if not batch.schema.equals(NORM_SCHEMAS[kind]):
+def rows(kind: Kind, value: bytes, src: SourceRange, where: str, *, keys_only: bool = False) -> pa.RecordBatch:
+    """All columns of `NORM_SCHEMAS[kind]`, or with `keys_only` those that say which file a row goes to.
+
+    Raises `FatalError` naming `where` if it does not hold these columns, or rows of other raw offsets than `src`.
+    """
+    batch = _read(value, _KEYS_ONLY[kind] if keys_only else _ALL, where)
+    if not batch.schema.equals(_KEYS_SCHEMAS[kind] if keys_only else NORM_SCHEMAS[kind]):
         raise FatalError(
             f"{where} is not in the schema of norm-{kind}: {batch.schema.to_string(truncate_metadata=True)}"
         )

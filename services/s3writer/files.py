@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ from shared.lake.schema import BOOK_FIELDS, SCHEMA_VERSION
 from shared.messages import Book
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,8 +66,8 @@ def build(
             for key, part in _split(_decoded(log, record)):
                 if keys is None:
                     parts.setdefault(key, []).append(part)
-                elif key in keys:  # a slice would hold on to the rows of the other files
-                    parts.setdefault(key, []).append(part.take(pa.array(range(part.num_rows))))
+                elif key in keys:  # a slice would hold on to the rows of the other files: a copy
+                    parts.setdefault(key, []).append(pa.concat_batches([part]))
         for key in list(parts):
             table = pa.Table.from_batches(parts.pop(key)).drop_columns(_BOOK_NAMES)
             table = table.unify_dictionaries().combine_chunks()
@@ -109,7 +110,7 @@ def _groups(
     rows_of: Counter[Key] = Counter()
     records_of: dict[Key, list[int]] = {}
     for number, record in enumerate(records):
-        for key, part in _split(_decoded(log, record)):
+        for key, part in _split(_decoded(log, record, keys_only=True)):
             rows_of[key] += part.num_rows
             records_of.setdefault(key, []).append(number)
     keys: set[Key] = set()
@@ -127,41 +128,56 @@ def _holding(keys: set[Key], records: Sequence[NormRecord], records_of: dict[Key
     return [records[number] for number in sorted({number for key in keys for number in records_of[key]})]
 
 
-def _decoded(log: ClaimLog, record: NormRecord) -> pa.RecordBatch | None:
-    """The rows that are taken from a record, if any."""
+def _decoded(log: ClaimLog, record: NormRecord, *, keys_only: bool = False) -> pa.RecordBatch | None:
+    """The rows that are taken from a record, if any; `keys_only`: only the columns that say which file they go to."""
     if not record.rows or record.taken.dropped:
         return None
     where = f"{log.topic}/{log.partition}@{record.offset}"
-    return rows_above(rows(log.kind, record.value, record.src, where), record.taken.above)
+    return rows_above(rows(log.kind, record.value, record.src, where, keys_only=keys_only), record.taken.above)
 
 
 def _split(batch: pa.RecordBatch | None) -> Iterator[tuple[Key, pa.RecordBatch]]:
     """The rows of each file, in their order."""
     if batch is None or not batch.num_rows:
         return
-    columns = [batch.column(name) for name in _BOOK_NAMES]
-    codes, hours = _codes(batch, columns)
-    starts = np.concatenate(([0], np.flatnonzero(codes[1:] != codes[:-1]) + 1))
+    codes, key_of = _codes(batch)
+    starts = _starts(codes)
     if len(np.unique(codes[starts])) < len(starts):  # some file's rows lie apart: bring them together
         order = np.argsort(codes, kind="stable")
-        batch = batch.take(pa.array(order))
-        columns = [batch.column(name) for name in _BOOK_NAMES]
-        codes, hours = codes[order], hours[order]
-        starts = np.concatenate(([0], np.flatnonzero(codes[1:] != codes[:-1]) + 1))
-    ends = [*starts[1:].tolist(), batch.num_rows]
-    for start, end in zip(starts.tolist(), ends, strict=True):
-        book = Book(*(column[start].as_py() for column in columns))
-        yield (book, int(hours[start]) * layout.HOUR_US), batch.slice(start, end - start)
+        batch, codes = batch.take(pa.array(order)), codes[order]
+        starts = _starts(codes)
+    for start, end in pairwise([*starts, batch.num_rows]):
+        yield key_of(int(codes[start])), batch.slice(start, end - start)
 
 
-def _codes(batch: pa.RecordBatch, columns: Sequence[pa.DictionaryArray]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each row one integer that differs where its file differs, and its hour."""
-    codes = np.zeros(batch.num_rows, np.int64)
-    for column in columns:
-        codes = codes * len(column.dictionary) + column.indices.to_numpy()
-    times = batch.column("timestamp").cast(pa.int64()).to_numpy()
+def _starts(codes: NDArray[np.integer]) -> list[int]:
+    """Where runs of equal codes begin."""
+    return [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1).tolist()]
+
+
+def _codes(batch: pa.RecordBatch) -> tuple[NDArray[np.integer], Callable[[int], Key]]:
+    """For each row an integer that differs where its file differs, and what file an integer stands for."""
+    columns = [batch.column(name) for name in _BOOK_NAMES]
+    names = [column.dictionary.to_pylist() for column in columns]
+    times = batch.column("timestamp").view(pa.int64()).to_numpy()
     low, high = int(times.min()) // layout.HOUR_US, int(times.max()) // layout.HOUR_US
-    if low == high:
-        return codes, np.broadcast_to(np.int64(low), codes.shape)
-    hours = times // layout.HOUR_US
-    return codes * (high - low + 1) + (hours - low), hours
+    parts = [(column.indices.to_numpy(), len(found)) for column, found in zip(columns, names, strict=True)]
+    parts.append((times // layout.HOUR_US - low if low < high else times[:0], high - low + 1))
+    varying = [(values, size) for values, size in parts if size > 1]  # a stream has few exchanges and markets
+    if len(varying) == 1:
+        codes = varying[0][0]
+    else:
+        codes = np.zeros(batch.num_rows, np.int64)
+        for values, size in varying:
+            codes = codes * size + values
+
+    def key_of(code: int) -> Key:
+        found = []
+        for _, size in reversed(parts):
+            code, index = divmod(code, size)
+            found.append(index)
+        hour, *indexes = found
+        book = Book(*(each[index] for each, index in zip(names, reversed(indexes), strict=True)))
+        return book, (low + hour) * layout.HOUR_US
+
+    return codes, key_of

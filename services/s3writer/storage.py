@@ -48,6 +48,7 @@ class Storage:
         """Run a call of the store in a thread until it answers. A cancelled call may still be applied."""
         loop = asyncio.get_running_loop()
         failures = 0
+        answered = True
         try:
             while True:
                 try:
@@ -57,9 +58,12 @@ class Storage:
                     self._failed(error, first=failures == 1)
                     ceiling = min(BACKOFF_MAX_SECONDS, BACKOFF_FIRST_SECONDS * 2 ** min(failures - 1, 10))
                     await asyncio.sleep(max(random.uniform(0, ceiling), error.retry_after_seconds or 0))  # noqa: S311
+        except asyncio.CancelledError:
+            answered = False
+            raise
         finally:
             if failures:
-                self._answered()
+                self._ended(answered=answered)
 
     def close(self) -> None:
         """Start no call that still waits for a thread."""
@@ -74,9 +78,10 @@ class Storage:
                 _log.warning("store unavailable", url=self.store.url, reason=str(error))
         self._lifecycle.ready("store", False, str(error))
 
-    def _answered(self) -> None:
+    def _ended(self, *, answered: bool) -> None:
         self._waiting -= 1
         if self._waiting == 0:
             metrics.STORE_UNAVAILABLE.set(0)
-            _log.info("store recovered", url=self.store.url)
+            if answered:
+                _log.info("store recovered", url=self.store.url)
             self._lifecycle.ready("store", True)

@@ -291,6 +291,10 @@ class Histories(RuleBasedStateMachine):
 
     def nothing_below_a_commit_is_missing_without_a_word(self):
         missing = self.accepted(self.safe) - set(self.visible()) - self.excused()
+        if self.retention:  # a hole is seen at the first record behind it
+            ended = [claim for claim in self.log_of(Claim, "claim") if claim.last < self.safe]
+            done = max((claim.done_after for claim in ended), default=-1)
+            missing = {raw for raw in missing if raw <= done}
         assert not missing, (self.safe, missing)
 
     def claims_tile_from_the_origin(self):
