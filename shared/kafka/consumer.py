@@ -122,7 +122,9 @@ class Consumer:
             return {}
         client = self._connected()
         try:
-            taken = await self._take(client, self._waiting(), max(0.0, deadline - loop.time()), max_records_per_partition)
+            taken = await self._take(
+                client, self._waiting(), max(0.0, deadline - loop.time()), max_records_per_partition
+            )
             if max_records_per_partition is not None and taken:
                 # aiokafka's limit is for all partitions together: what is at hand of the others, one by one.
                 for tp in set(self._waiting()) - set(taken):
