@@ -122,6 +122,7 @@ class Flattener:
         try:
             await self.consumer.commit(due, self._epoch)
         except OwnershipLost as lost:
+            self._epoch = None  # said once: until the next assignment every commit would be refused
             _log.info("commit refused", reason=str(lost))
         except RetryableError as error:
             _log.warning("commit failed", reason=str(error))

@@ -22,7 +22,7 @@ TRIGGERS: tuple[Trigger, ...] = ("interval", "rows", "bytes", "schema", "shutdow
 
 HOUR_SECONDS = 3600.0
 RECORD_OVERHEAD_BYTES = 1_000  # what an object costs beside its value
-FLUSH_SHARE = 0.75  # of the budget: from here on the largest buffer is flushed; at the whole, fetching stops
+FLUSH_SHARE = 0.75  # of the budget: from here on the largest open buffer is flushed; at the whole, fetching stops
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +122,12 @@ class Budget:
         """Whether fetching has to stop."""
         return held_bytes >= self.max_bytes
 
-    def largest(self, waiting: Iterable[Buffer], held_bytes: int) -> Buffer | None:
-        """The buffer to flush for room, among those that are not being flushed."""
-        if held_bytes < self.max_bytes * FLUSH_SHARE:
+    def largest(self, open_buffers: Iterable[Buffer]) -> Buffer | None:
+        """The buffer to flush for room, once those that no flush has taken yet hold `FLUSH_SHARE` of the budget.
+
+        What is being flushed does not count: its room comes back by itself, and small buffers would pay for it.
+        """
+        buffers = list(open_buffers)
+        if sum(buffer.size_bytes for buffer in buffers) < self.max_bytes * FLUSH_SHARE:
             return None
-        candidates = [buffer for buffer in waiting if buffer.records]
-        return max(candidates, key=lambda buffer: buffer.size_bytes, default=None)
+        return max(buffers, key=lambda buffer: buffer.size_bytes, default=None)

@@ -66,7 +66,7 @@ class Partition:
         self._nonce = nonce
         self._clock = clock
         self._taker = Taker()
-        self._open = Buffer(first=start)
+        self.open_buffer = Buffer(first=start)  # what is taken and not yet cut
         self._cut: deque[tuple[Buffer, Trigger]] = deque()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -89,28 +89,28 @@ class Partition:
         finally:
             self.resumed = False
             self._cut.clear()
-            self._open = Buffer(first=self._open.first)
+            self.open_buffer = Buffer(first=self.open_buffer.first)
             self._idle.set()
 
     @property
     def held_bytes(self) -> int:
         """Bytes in memory, those being flushed included."""
-        return self._open.size_bytes + sum(buffer.size_bytes for buffer, _ in self._cut)
+        return self.open_buffer.size_bytes + sum(buffer.size_bytes for buffer, _ in self._cut)
 
     @property
     def waiting(self) -> Buffer | None:
         """The buffer that may be cut now; None while another is being flushed."""
-        return self._open if self.resumed and not self._cut else None
+        return self.open_buffer if self.resumed and not self._cut else None
 
     @property
     def stored_offset(self) -> int:
         """The first offset that is not durable in the lake."""
-        return self._cut[0][0].first if self._cut else self._open.first
+        return self._cut[0][0].first if self._cut else self.open_buffer.first
 
     @property
     def oldest_ms(self) -> int | None:
         """The Kafka timestamp of the oldest record in memory."""
-        oldest = self._cut[0][0] if self._cut else self._open
+        oldest = self._cut[0][0] if self._cut else self.open_buffer
         return oldest.records[0].timestamp_ms if oldest.records else None
 
     def add(self, records: Sequence[Record]) -> None:
@@ -124,13 +124,13 @@ class Partition:
             except UnknownVersion as error:
                 self._stop(f"{record.topic}/{record.partition}@{record.offset}: {error}")
                 return
-            if not self._open.fits(taken.version):
+            if not self.open_buffer.fits(taken.version):
                 self.cut("schema")
             if taken.taken.hole:
                 _log.error(
                     "source hole", topic=taken.src.topic, partition=taken.src.partition, raw_offsets=taken.taken.hole
                 )
-            self._open.add(taken, now)
+            self.open_buffer.add(taken, now)
             self.meters.took(taken)
 
     def cut_if_due(self, now: float) -> None:
@@ -142,9 +142,9 @@ class Partition:
 
     def cut(self, trigger: Trigger) -> None:
         """Hand the buffer to the flush; the next record begins another."""
-        if self._open.records:
-            self._cut.append((self._open, trigger))
-            self._open = Buffer(first=self._open.last + 1)
+        if self.open_buffer.records:
+            self._cut.append((self.open_buffer, trigger))
+            self.open_buffer = Buffer(first=self.open_buffer.last + 1)
             self._idle.clear()
             self._work.set()
 
@@ -232,7 +232,7 @@ class Partition:
     def _go_on_from(self, position: Position) -> None:
         """Take up the line where the lake ends; what was fetched for another place is dropped."""
         self._taker = Taker(position.done, position.newest_recv_ns)
-        self._open = Buffer(first=position.next_offset)
+        self.open_buffer = Buffer(first=position.next_offset)
         self.stopped_why = ""
         self.seek_to = position.next_offset
 

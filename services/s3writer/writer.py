@@ -200,10 +200,10 @@ class Writer:
             partition.cut_if_due(now)
         held = sum(partition.held_bytes for partition in self._partitions.values())
         metrics.WRITER_BUFFER_BYTES.set(held)
-        waiting = {id(buffer): partition for partition in self._partitions.values() if (buffer := partition.waiting)}
-        largest = self._budget.largest((partition.waiting for partition in waiting.values() if partition.waiting), held)
-        if largest is not None:
-            waiting[id(largest)].cut("bytes")
+        open_buffers = {id(partition.open_buffer): partition for partition in self._partitions.values()}
+        largest = self._budget.largest(partition.open_buffer for partition in open_buffers.values())
+        if largest is not None and open_buffers[id(largest)].waiting is largest:
+            open_buffers[id(largest)].cut("bytes")
 
     def _show_lag(self) -> None:
         if time.monotonic() < self._lag_at:

@@ -41,7 +41,7 @@ class Ended:
 
     def rows(self) -> int:
         files = f"{self.folder}/demo-lake/fobs/**/fobs-{self.stream}-*.parquet"
-        return duckdb.execute("SELECT count(side) FROM read_parquet(?)", [files]).fetchone()[0]
+        return duckdb.connect().execute("SELECT count(side) FROM read_parquet(?)", [files]).fetchone()[0]
 
 
 def start(folder: Path, *arguments: str, seconds: float = SECONDS) -> subprocess.Popen:
@@ -102,10 +102,14 @@ def test_the_rows_of_levels_are_those_that_the_exchange_served(first):
 
 
 def test_all_three_markets_are_recorded(first):
-    books = duckdb.execute(
-        "SELECT DISTINCT market FROM read_parquet(?, hive_partitioning = true) WHERE side IS NOT NULL",
-        [f"{first.folder}/demo-lake/fobs/**/*.parquet"],
-    ).fetchall()
+    books = (
+        duckdb.connect()
+        .execute(
+            "SELECT DISTINCT market FROM read_parquet(?, hive_partitioning = true) WHERE side IS NOT NULL",
+            [f"{first.folder}/demo-lake/fobs/**/*.parquet"],
+        )
+        .fetchall()
+    )
     assert {market for (market,) in books} == {"spot", "future", "inverse"}
 
 

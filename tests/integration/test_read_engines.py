@@ -32,6 +32,7 @@ SCHEMA = FILE_SCHEMAS["fobs"]
 COUNTS = {BTC.symbol: 60, ETH.symbol: 20, CHINESE.symbol: 40, ODD.symbol: 20}
 KEYS = {"exchange": pa.string(), "market": pa.string(), "symbol": pa.string()}
 TIMES = ("year", "month", "day", "hour")
+duck = duckdb.connect()  # a connection of its own: the module's is everybody's
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ DUCKDB_TYPES = {
 @pytest.mark.parametrize("options", ["", ", hive_partitioning = true"], ids=["no option", "hive"])
 def test_duckdb_reads_the_tree(fobs, root, options):
     for place in (fobs, root):
-        rows = duckdb.sql(f"FROM read_parquet('{place}/**/*.parquet'{options})")
+        rows = duck.sql(f"FROM read_parquet('{place}/**/*.parquet'{options})")
         types = dict(zip(rows.columns, map(str, rows.types), strict=True))
         assert {field.name: types[field.name] for field in SCHEMA} == {f.name: DUCKDB_TYPES[f.type] for f in SCHEMA}
         assert {name: types[name] for name in KEYS} == dict.fromkeys(KEYS, "VARCHAR")
@@ -129,7 +130,7 @@ def test_all_read_the_same_values(fobs):
     read = {
         "pyarrow": ds.dataset(fobs, partitioning="hive").to_table(columns=columns),
         "polars": pl.scan_parquet(fobs, hive_partitioning=True).select(columns).collect().to_arrow(),
-        "duckdb": duckdb.sql(query).to_arrow_table(),
+        "duckdb": duck.sql(query).to_arrow_table(),
         "pandas": pa.Table.from_pandas(by_pandas, preserve_index=False),
     }
     rows = {
@@ -159,7 +160,7 @@ def test_a_gap_row_reads_as_nulls_everywhere(tmp_path):
     nulls = ["price", "side", "level", "last_update_id", "event_time"]
     (row,) = pl.read_parquet(fobs).to_dicts()
     assert (row["gap_cause"], [row[name] for name in nulls]) == ("poll", [None] * 5)
-    assert duckdb.sql(f"SELECT gap_cause, {', '.join(nulls)} FROM '{fobs}/**/*.parquet'").fetchall() == [
+    assert duck.sql(f"SELECT gap_cause, {', '.join(nulls)} FROM '{fobs}/**/*.parquet'").fetchall() == [
         ("poll", *[None] * 5)
     ]
     assert pd.read_parquet(fobs, dtype_backend="pyarrow")[nulls].isna().all(axis=None)
@@ -196,14 +197,14 @@ def test_python_of_the_page_runs(home, text):
 @pytest.mark.parametrize("text", snippets("sql"), ids=range(len(snippets("sql"))))
 def test_sql_of_the_page_runs(home, text, monkeypatch):
     monkeypatch.chdir(home)
-    rows = duckdb.sql(text).to_arrow_table()
+    rows = duck.sql(text).to_arrow_table()
     assert rows.num_rows or "gap_cause IS NOT NULL" in text
 
 
 def test_the_latest_book_of_the_page_is_the_latest(home, monkeypatch):
     monkeypatch.chdir(home)
     (text,) = (text for text in snippets("sql") if "QUALIFY" in text)
-    levels = duckdb.sql(text).fetchall()
+    levels = duck.sql(text).fetchall()
     assert [(side, level) for side, level, _, _ in levels] == [("ask", 1), ("ask", 2), ("bid", 1), ("bid", 2)]
 
 

@@ -101,12 +101,15 @@ def test_bytes_are_those_of_the_values_as_received():
 def test_near_the_budget_the_largest_buffer_is_flushed_first():
     small, large = filled(record(0, value=b"x" * 100)), filled(record(0, value=b"x" * 9000))
     held = small.size_bytes + large.size_bytes
-    assert Budget(held * 4 // 3).largest([small, large], held) is large
-    assert Budget(held * 2).largest([small, large], held) is None
+    assert Budget(held * 4 // 3).largest([small, large]) is large
+    assert Budget(held * 2).largest([small, large]) is None
 
 
-def test_nothing_is_flushed_for_room_where_all_is_being_flushed_already():
-    assert Budget(10).largest([Buffer(first=0)], 100) is None
+def test_a_small_buffer_is_not_flushed_because_a_large_one_is_being_flushed():
+    small, large = filled(record(0, value=b"x" * 100)), filled(record(0, value=b"x" * 9000))
+    budget = Budget(large.size_bytes + small.size_bytes)
+    assert budget.largest([small, large]) is large
+    assert budget.largest([small, Buffer(first=1)]) is None  # the large one is taken: its partition has a new buffer
 
 
 def test_fetching_stops_at_the_whole_budget():
