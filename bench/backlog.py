@@ -34,7 +34,9 @@ from shared.kafka import Producer
 from shared.messages import Book, RawHeaders
 from shared.settings import Settings, load
 
-MESSAGES = 3000  # more than a consumer fetches ahead (17 MiB of each partition), so that the smaller one fills it too
+MESSAGES = (
+    3000  # far more than a consumer fetches ahead (2 MiB of each partition), so that the smaller one fills it too
+)
 FACTOR = 10
 LEVELS = 1000
 BODIES = 64  # distinct ones; a body is some 40 KB

@@ -200,10 +200,10 @@ class Writer:
             partition.cut_if_due(now)
         held = sum(partition.held_bytes for partition in self._partitions.values())
         metrics.WRITER_BUFFER_BYTES.set(held)
-        open_buffers = {id(partition.open_buffer): partition for partition in self._partitions.values()}
-        largest = self._budget.largest(partition.open_buffer for partition in open_buffers.values())
-        if largest is not None and open_buffers[id(largest)].waiting is largest:
-            open_buffers[id(largest)].cut("bytes")
+        largest = self._budget.largest(partition.open_buffer for partition in self._partitions.values())
+        for partition in self._partitions.values():
+            if largest is not None and partition.waiting is largest:  # else its flush has to end first
+                partition.cut("bytes")
 
     def _show_lag(self) -> None:
         if time.monotonic() < self._lag_at:
