@@ -74,7 +74,9 @@ def _storage(settings: Settings) -> Iterator[Contradiction]:
 
 
 def _source(settings: Settings) -> Iterator[Contradiction]:
-    for exchange, market, found in settings.source.snapshots():
-        prefix = f"source.{exchange}.{market}.orderbook.snapshots"
-        if not found.orderbook.snapshots.symbols:
-            yield (f"{prefix}.symbols", f"{prefix}.enabled"), "must name at least one symbol while enabled is true"
+    for exchange, market, found in settings.source.markets():
+        for name in ("snapshots", "delta"):
+            section = getattr(found.orderbook, name)
+            prefix = f"source.{exchange}.{market}.orderbook.{name}"
+            if section.enabled and not section.symbols:
+                yield (f"{prefix}.symbols", f"{prefix}.enabled"), "must name at least one symbol while enabled is true"

@@ -43,6 +43,7 @@ Positive = Annotated[int, Field(gt=0), NotBoolean]
 Word = Annotated[str, Field(min_length=1)]
 Topic = Annotated[str, AfterValidator(topic_name)]
 Stream = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+WebsocketUrl = Annotated[str, Field(pattern=r"^wss?://[^\s/?#]+[^\s?#]*$")]
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")]
 Symbols = Annotated[tuple[Word, ...], AfterValidator(without_repeats)]
 
@@ -145,7 +146,8 @@ class ChannelsSettings(Section):
         default=ChannelSettings(topic="dead-letters"), description="What cannot be parsed, verbatim."
     )
     buffer_bytes: Positive = Field(
-        default=64 * MIB, description="Bytes the reader queues in front of Kafka before it pushes back."
+        default=64 * MIB,
+        description="Bytes the reader queues in front of each of its two topics before it pushes back.",
     )
 
 
@@ -161,6 +163,22 @@ class ReaderSettings(Section):
     gap_after_seconds: Seconds = Field(
         default=60.0,
         description="A run of missed polls is published as a gap after this long, or before the next snapshot.",
+    )
+    streams_per_connection: Positive = Field(
+        default=200, description="Streams of one websocket at most; more symbols open more of them."
+    )
+    max_connection_age: Duration = Field(
+        default=82_800.0,
+        description="A websocket is handed over to a fresh one at about this age, before the venue's own limit ends it.",
+    )
+    silence_timeout: Duration = Field(
+        default=30.0, description="A websocket on which no update came for so long is closed and opened anew."
+    )
+    stale_after: Duration = Field(
+        default=60.0, description="A symbol without an update for so long is compared with a snapshot."
+    )
+    instruments_interval: Duration = Field(
+        default=300.0, description="How often a market's instrument list is asked for: listings, ticks, limits."
     )
     ip_shards_file: Path | None = Field(
         default=None,
@@ -195,25 +213,49 @@ class SnapshotSettings(Section):
         default=1_000,
         description="Levels asked for a side; the venue's own list decides what is valid and what it weighs.",
     )
-    symbols: Symbols = Field(default=(), description="The venue's own ids, verbatim.")
+    symbols: Symbols = Field(default=(), description="The venue's own ids, verbatim, or patterns (*USDT).")
+
+
+class DeltaSettings(Section):
+    """Order-book updates of a market over websockets, with snapshots among them as anchors."""
+
+    enabled: bool = Field(default=False, description="Whether this market's updates are recorded.")
+    interval_ms: Annotated[int, Field(ge=0, le=86_400_000), NotBoolean] = Field(
+        default=100, description="Spacing of a symbol's updates; the venue's own list decides what is valid."
+    )
+    anchor_interval: Duration = Field(
+        default=3_600.0,
+        description="A snapshot of each symbol is placed among its updates this often, and after every gap.",
+    )
+    limit: Positive = Field(default=1_000, description="Levels of these snapshots, a side; as snapshots.limit.")
+    symbols: Symbols = Field(default=(), description="The venue's own ids, verbatim, or patterns (*USDT).")
 
 
 class OrderbookSettings(Section):
     """What is recorded of the order books of a market."""
 
     snapshots: SnapshotSettings = Field(default=SnapshotSettings(), description="Full order-book snapshots over REST.")
+    delta: DeltaSettings = Field(default=DeltaSettings(), description="Order-book updates over websockets.")
 
 
 class MarketSettings(Section):
     """One market of an exchange."""
 
     rest_url: HttpUrl = Field(description="Scheme and host of the REST API; the path comes from the venue's adapter.")
+    stream_url: WebsocketUrl = Field(
+        description="Scheme, host and route of the websockets; the path comes from the venue's adapter."
+    )
     orderbook: OrderbookSettings = Field(default=OrderbookSettings(), description="What is recorded.")
 
 
-def _market(rest_url: str, *symbols: str, enabled: bool = False) -> MarketSettings:
+def _market(rest_url: str, stream_url: str, *symbols: str, enabled: bool = False) -> MarketSettings:
     return MarketSettings(
-        rest_url=rest_url, orderbook=OrderbookSettings(snapshots=SnapshotSettings(enabled=enabled, symbols=symbols))
+        rest_url=rest_url,
+        stream_url=stream_url,
+        orderbook=OrderbookSettings(
+            snapshots=SnapshotSettings(enabled=enabled, symbols=symbols),
+            delta=DeltaSettings(enabled=enabled, symbols=symbols),
+        ),
     )
 
 
@@ -221,12 +263,19 @@ class BinanceSettings(Section):
     """Binance."""
 
     future: MarketSettings = Field(
-        default=_market("https://fapi.binance.com", "BTCUSDT", "ETHUSDT", enabled=True), description="USDS-M futures."
+        default=_market(
+            "https://fapi.binance.com", "wss://fstream.binance.com/public", "BTCUSDT", "ETHUSDT", enabled=True
+        ),
+        description="USDS-M futures.",
     )
     inverse: MarketSettings = Field(
-        default=_market("https://dapi.binance.com", "BTCUSD_PERP", "ETHUSD_PERP"), description="COIN-M futures."
+        default=_market("https://dapi.binance.com", "wss://dstream.binance.com", "BTCUSD_PERP", "ETHUSD_PERP"),
+        description="COIN-M futures.",
     )
-    spot: MarketSettings = Field(default=_market("https://api.binance.com", "BTCUSDT", "ETHUSDT"), description="Spot.")
+    spot: MarketSettings = Field(
+        default=_market("https://api.binance.com", "wss://stream.binance.com:9443", "BTCUSDT", "ETHUSDT"),
+        description="Spot.",
+    )
 
 
 class SourceSettings(Section):
@@ -243,6 +292,10 @@ class SourceSettings(Section):
     def snapshots(self) -> Iterator[tuple[str, str, MarketSettings]]:
         """(exchange, market, its settings) of every market whose snapshots are enabled."""
         return (found for found in self.markets() if found[2].orderbook.snapshots.enabled)
+
+    def deltas(self) -> Iterator[tuple[str, str, MarketSettings]]:
+        """(exchange, market, its settings) of every market whose updates are enabled."""
+        return (found for found in self.markets() if found[2].orderbook.delta.enabled)
 
 
 class S3Settings(Section):

@@ -152,7 +152,7 @@ def source(url: str, symbols: Mapping[str, list[str]], *, interval_ms: int = 500
     for market in ("future", "inverse", "spot"):
         chosen = symbols.get(market, [])
         snapshots = {"enabled": bool(chosen), "interval_ms": interval_ms, "limit": limit, "symbols": chosen}
-        markets[market] = {"rest_url": url, "orderbook": {"snapshots": snapshots}}
+        markets[market] = {"rest_url": url, "orderbook": {"snapshots": snapshots, "delta": {"enabled": False}}}
     return {"binance": markets}
 
 

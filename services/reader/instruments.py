@@ -54,7 +54,7 @@ class Instruments:
             return None
         try:
             limit = self._venue.weight_limit(answer.body)
-            trading = self._venue.trading_symbols(answer.body)
+            listed = self._venue.instruments(answer.body)
         except PoisonMessage as poison:
             log.warning(
                 "instruments unreadable", exchange=self._venue.exchange, market=self._venue.market, reason=str(poison)
@@ -64,7 +64,7 @@ class Instruments:
         self._asking = False
         self._pause_ns = SECOND_NS
         self._next_ns = now_ns + EVERY_NS
-        self._report(self._symbols - frozenset(trading))
+        self._report(self._symbols - {item.symbol for item in listed if item.trading})
         return limit
 
     def failed(self, now_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""What a venue is to the rest of the project: paths, prices of a request, and what an answer means.
+"""What a venue is to the rest of the project: paths, prices of a request, stream names, what an answer or a frame means.
 
 An adapter is declarative and pure: no I/O, no loop, no clock of its own (the time is an argument), no setting. It never
 alters a payload, and never parses a price: that is the flattener's business.
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping, Sequence
+
+    from shared.venues.instruments import Instrument
+    from shared.venues.sequence import SequenceRule, UpdateIds
 
 SECOND_NS = 1_000_000_000
 MINUTE_NS = 60 * SECOND_NS
@@ -102,6 +105,39 @@ class SnapshotEnvelope:
     asks: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class UpdateEnvelope:
+    """What stands around the levels of a depth update. `bids` and `asks` are slices of the payload: raw JSON arrays."""
+
+    symbol: str
+    ids: UpdateIds
+    event_ms: int | None
+    transaction_ms: int | None
+    bids: bytes
+    asks: bytes
+
+
+class Update(NamedTuple):
+    """A frame that is a depth update: whose, and its ids. Its levels were checked to be JSON, not read."""
+
+    symbol: str
+    ids: UpdateIds
+
+
+class Reply(NamedTuple):
+    """A frame that answers a control message; `error` is what the venue said against it."""
+
+    id: int | None
+    error: str | None
+
+
+class Closing(NamedTuple):
+    """A frame by which the venue announces that it will close the connection soon."""
+
+
+Frame = Update | Reply | Closing
+
+
 class Venue(ABC):
     """One market of one exchange."""
 
@@ -113,6 +149,20 @@ class Venue(ABC):
     """Weight per minute and address as documented: in force until the venue's own word is learned."""
     instruments_path: ClassVar[str]
     instruments_weight: ClassVar[int]
+    sequence: ClassVar[SequenceRule]
+    """When one update follows another, or a snapshot."""
+    stream_path: ClassVar[str]
+    """Path of combined streams, to be put behind the configured ``stream_url``."""
+    update_intervals_ms: ClassVar[tuple[int, ...]]
+    """Spacings of updates a stream can be asked for."""
+    max_streams: ClassVar[int]
+    """Streams of one connection."""
+    max_age_seconds: ClassVar[float]
+    """Then the venue closes a connection."""
+    messages_per_second: ClassVar[int]
+    """Messages a client may send over one connection, pings and pongs counted; above it the venue closes it."""
+    connects_per_five_minutes: ClassVar[int]
+    """Connection attempts of one source address."""
 
     @abstractmethod
     def depth_path(self, symbol: str, limit: int) -> str:
@@ -131,8 +181,8 @@ class Venue(ABC):
         """Weight per minute and address, from the venue's own list. Raises `PoisonMessage` if it does not say."""
 
     @abstractmethod
-    def trading_symbols(self, exchange_info: bytes) -> Collection[str]:
-        """The symbols that trade now. Raises `PoisonMessage`."""
+    def instruments(self, exchange_info: bytes) -> list[Instrument]:
+        """Every listing, whatever its status. Raises `PoisonMessage`."""
 
     @abstractmethod
     def used_weight(self, headers: Mapping[str, str]) -> int | None:
@@ -157,3 +207,30 @@ class Venue(ABC):
     @abstractmethod
     def parse_snapshot(self, payload: bytes) -> SnapshotEnvelope:
         """The envelope of a verbatim book; unknown fields are ignored. Raises `PoisonMessage` with a bounded reason."""
+
+    @abstractmethod
+    def check_interval(self, interval_ms: int) -> str | None:
+        """Why no stream has updates at this spacing, in words; None if one has."""
+
+    @abstractmethod
+    def stream_name(self, symbol: str, interval_ms: int) -> str:
+        """The stream of a symbol's depth updates."""
+
+    @abstractmethod
+    def subscribe(self, names: Sequence[str], request_id: int) -> str:
+        """The control message that asks for these streams; its `Reply` carries the id."""
+
+    @abstractmethod
+    def unsubscribe(self, names: Sequence[str], request_id: int) -> str:
+        """The control message that ends them."""
+
+    @abstractmethod
+    def read_frame(self, payload: bytes) -> Frame:
+        """What a frame is. It is checked to be JSON from end to end, its levels are not read.
+
+        Raises `PoisonMessage` for a frame that is none of these, or names no symbol.
+        """
+
+    @abstractmethod
+    def parse_update(self, payload: bytes) -> UpdateEnvelope:
+        """The envelope of a verbatim update, its wrapper included. Raises `PoisonMessage` with a bounded reason."""

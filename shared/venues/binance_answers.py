@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import re
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
 from shared.errors import PoisonMessage
 from shared.venues.base import MINUTE_NS, SECOND_NS, Outcome, Reason, SnapshotEnvelope, Venue
 from shared.venues.envelope import lift_arrays
+from shared.venues.instruments import Instrument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,10 +76,17 @@ class _RateLimit(msgspec.Struct, rename="camel"):
     limit: Annotated[int, msgspec.Meta(gt=0)]
 
 
-class _Instrument(msgspec.Struct, rename="camel"):
+class _Listing(msgspec.Struct, rename="camel"):
     symbol: str
     status: str | None = None
     contract_status: str | None = None  # COIN-M's name for it
+    base_asset: str | None = None
+    quote_asset: str | None = None
+    contract_type: str | None = None
+    contract_size: int | float | str | None = None  # COIN-M
+    onboard_date: int | None = None
+    delivery_date: int | None = None
+    filters: list[dict[str, Any]] = []
 
 
 class _RateLimits(msgspec.Struct, rename="camel"):
@@ -86,7 +94,7 @@ class _RateLimits(msgspec.Struct, rename="camel"):
 
 
 class _Instruments(msgspec.Struct):
-    symbols: list[_Instrument]
+    symbols: list[_Listing]
 
 
 _BOOK = msgspec.json.Decoder(_Book)
@@ -166,10 +174,9 @@ class BinanceAnswers(Venue):
             raise PoisonMessage("not_exchange_info", "exchangeInfo names no REQUEST_WEIGHT limit")
         return min(found)
 
-    def trading_symbols(self, exchange_info: bytes) -> frozenset[str]:
-        """Symbols whose status is TRADING ("record only TRADING")."""
-        instruments = _decode(_INSTRUMENTS, exchange_info).symbols
-        return frozenset(i.symbol for i in instruments if (i.status or i.contract_status) == "TRADING")
+    def instruments(self, exchange_info: bytes) -> list[Instrument]:
+        """Tick = PRICE_FILTER.tickSize, lot = LOT_SIZE.stepSize ("pricePrecision: please do not use it as tickSize")."""
+        return [_instrument(listing) for listing in _decode(_INSTRUMENTS, exchange_info).symbols]
 
 
 def _classify_body(
@@ -191,6 +198,23 @@ def _classify_body(
             last_update_id=book.last_update_id,
         )
     return Outcome("ok", last_update_id=book.last_update_id)
+
+
+def _instrument(listing: _Listing) -> Instrument:
+    filters = {entry.get("filterType"): entry for entry in listing.filters}
+    size = listing.contract_size
+    return Instrument(
+        symbol=listing.symbol,
+        status=listing.status or listing.contract_status or "",
+        base=listing.base_asset,
+        quote=listing.quote_asset,
+        contract_type=listing.contract_type,
+        tick_size=filters.get("PRICE_FILTER", {}).get("tickSize"),
+        lot_size=filters.get("LOT_SIZE", {}).get("stepSize"),
+        multiplier=None if size is None else str(size),
+        onboard_ms=listing.onboard_date,
+        delivery_ms=listing.delivery_date,
+    )
 
 
 def _decode_book(payload: bytes) -> _Book:
