@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOTHING = msgspec.Raw()
 _SHOWN_CHARACTERS = 200
 
 
@@ -41,8 +42,8 @@ class _Event(msgspec.Struct):
     pu: _Id | None = None
     E: _Id | None = None
     T: _Id | None = None
-    b: msgspec.Raw | None = None
-    a: msgspec.Raw | None = None
+    b: msgspec.Raw = _NOTHING  # never `Raw | None`: msgspec then takes nothing but null
+    a: msgspec.Raw = _NOTHING
 
 
 class _Refusal(msgspec.Struct):
@@ -120,8 +121,8 @@ class BinanceFrames(Venue):
         if event.e != "depthUpdate":
             raise PoisonMessage("not_an_update", f"not a depth update: {_shorten(payload)}")
         symbol, ids = _identified(event, payload)
-        bids, asks = (None if side is None else bytes(side) for side in (event.b, event.a))
-        if bids is None or asks is None or bids[:1] != b"[" or asks[:1] != b"[":
+        bids, asks = bytes(event.b), bytes(event.a)
+        if bids[:1] != b"[" or asks[:1] != b"[":
             raise PoisonMessage("not_an_update", f"b or a is not an array: {_shorten(payload)}")
         return UpdateEnvelope(symbol, ids, event.E, event.T, bids, asks)
 
