@@ -140,7 +140,7 @@ def _decode(payload: bytes) -> _Message:
 def _identified(event: _Event, payload: bytes) -> tuple[str, UpdateIds]:
     if not event.s:
         raise PoisonMessage("no_symbol", f"a depth update without a symbol: {_shorten(payload)}")
-    if event.U is None or event.u is None or event.U > event.u:
+    if event.U is None or event.u is None or event.u < event.U:
         raise PoisonMessage("bad_ids", f"a depth update without ids that rise: {_shorten(payload)}")
     return event.s, UpdateIds(event.U, event.u, event.pu)
 
