@@ -9,18 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cryptoflow.options import ConfigOption, SetOption, loaded, settings_of
-from shared.errors import CryptoFlowError, FatalError
+from shared.errors import ConfigError, CryptoFlowError, FatalError
 from shared.service import DRAINED, FATAL, MISCONFIGURED, release
 from shared.service import main as run_service
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from cryptoflow.check_config import Effective, Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -121,18 +117,36 @@ def topics_check(config: ConfigOption = None, pairs: SetOption = None, *, as_jso
 
 
 @app.command("check-config")
-def check_config(config: ConfigOption = None, pairs: SetOption = None, *, as_json: JsonOption = False) -> None:
+def check_config(
+    config: ConfigOption = None,
+    pairs: SetOption = None,
+    assume_symbols: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXCHANGE.MARKET=N", help="Count as if the patterns of a market matched N symbols. Repeatable."
+        ),
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
     """Print the effective settings, where each came from, and what they amount to. Exit code 2 if that cannot be."""
-    from cryptoflow.check_config import effective, plan  # noqa: PLC0415
+    from cryptoflow.check_config import assumptions, effective, plan  # noqa: PLC0415
 
     found = loaded(config, pairs)
-    values, arithmetic = list(effective(found)), plan(found)
+    try:
+        assumed = assumptions(assume_symbols or ())
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(MISCONFIGURED) from error
+    values, arithmetic = list(effective(found)), plan(found, assumed)
     if as_json:
         settings = {value.key: {"value": value.value, "from": value.origin} for value in values}
         typer.echo(json.dumps({"settings": settings, "plan": arithmetic.as_json()}, ensure_ascii=False))
     else:
-        _print_settings(values)
-        _print_plan(arithmetic)
+        from cryptoflow.check_config_tables import print_plan, print_settings  # noqa: PLC0415
+
+        print_settings(values)
+        print_plan(arithmetic)
     for problem in arithmetic.problems:
         typer.echo(problem, err=True)
     raise typer.Exit(MISCONFIGURED if arithmetic.problems else DRAINED)
@@ -160,69 +174,6 @@ _mount("dead-letters", "cryptoflow.dead_letters_cli", "flattener")
 
 def _argv(config: object, pairs: Sequence[str] | None) -> list[str]:
     return [*(["--config", str(config)] if config else []), *(part for pair in pairs or () for part in ("--set", pair))]
-
-
-def _console() -> Console:
-    """As wide as the terminal; wide enough for any key where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "key")
-    return table
-
-
-def _print_settings(values: Sequence[Effective]) -> None:
-    table = _table("Effective settings", "key", "value", "from")
-    for value in values:
-        table.add_row(value.key, json.dumps(value.value, ensure_ascii=False), value.origin)
-    _console().print(table)
-
-
-def _print_plan(plan: Plan) -> None:
-    console = _console()
-    markets = _table("\nPolls", "address", "market", "symbols", "interval", "levels", "weight each", "weight a minute")
-    for load in plan.markets:
-        markets.add_row(
-            load.address,
-            f"{load.exchange} {load.market}",
-            f"{load.symbols:,}",
-            f"{load.interval_ms / 1000:g} s",
-            f"{load.limit:,}",
-            f"{load.request_weight:,}",
-            f"{load.weight_per_minute:,.0f}",
-        )
-    console.print(markets)
-    budgets = _table("\nRequest weight a minute", "address", "group", "asked", "may spend", "venue allows", "share", "")
-    for budget in plan.budgets:
-        budgets.add_row(
-            budget.address,
-            budget.weight_group,
-            f"{budget.weight_per_minute:,.0f}",
-            f"{budget.budget_per_minute:,}",
-            f"{budget.venue_weight_per_minute:,}",
-            f"{budget.weight_share:g}",
-            "too much" if budget.weight_per_minute > budget.budget_per_minute else "fits",
-        )
-    console.print(budgets)
-    output = plan.output
-    lake = _table("\nThe lake, a day", "what", "about")
-    lake.add_row("books", f"{output.books:,}")
-    lake.add_row("rows", f"{output.rows_per_day:,}")
-    lake.add_row(
-        f"files (a window of {output.flush_interval_seconds:g} s, a file per book)", f"{output.files_per_day:,}"
-    )
-    lake.add_row("claims (a partition and window)", f"{output.claims_per_day:,}")
-    lake.add_row("PUT requests", f"{output.put_requests_per_day:,}")
-    lake.add_row("what they cost in S3 a month, at $0.005 per 1,000", f"${output.put_dollars_per_month:,.2f}")
-    lake.add_row("partitions of each topic", f"{output.partitions_per_topic:,}")
-    lake.add_row("memory of the s3writer's buffers, MiB", f"{output.buffer_bytes / 1048576:,.0f}")
-    console.print(lake)
-    for note in plan.notes:
-        console.print(f"\nnote: {note}", highlight=False)
 
 
 if __name__ == "__main__":

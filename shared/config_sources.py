@@ -18,12 +18,13 @@ from pydantic import BaseModel, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pydantic.fields import FieldInfo
 
 PREFIX = "CRYPTOFLOW_"
+MOST_SUGGESTIONS = 3
 ALIASES = {
     "AWS_ACCESS_KEY_ID": "storage.s3.access_key_id",
     "AWS_SECRET_ACCESS_KEY": "storage.s3.secret_access_key",
@@ -66,16 +67,34 @@ class Keys:
         return frozenset(key for key, info in self.leaves.items() if SecretStr in _types(info))
 
     def unknown(self, key: str) -> str:
-        """Why `key` is refused, with the nearest one that exists: first among those that end alike, at another depth."""
+        """Why `key` is refused, with the nearest that exist: first those that end alike, at another depth."""
         every = [*self.leaves, *self.sections]
         alike = [other for other in every if other.rpartition(".")[2] == key.rpartition(".")[2]]
-        return "unknown key" + (did_you_mean(key, alike, cutoff=0.4) or did_you_mean(key, every))
+        close = self.deeper(key) or nearest(key, alike, cutoff=0.4) or nearest(key, every)
+        return "unknown key" + did_you_mean(close)
+
+    def deeper(self, key: str) -> list[str]:
+        """The leaves of which `key` leaves out sections."""
+        return [other for other in self.leaves if _leaves_out(key.split("."), other.split("."))]
 
 
-def did_you_mean(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """``; did you mean …?`` or nothing."""
-    near = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
-    return f"; did you mean {near[0]}?" if near else ""
+def _leaves_out(parts: Sequence[str], of: Sequence[str]) -> bool:
+    rest = iter(of)
+    return parts[-1] == of[-1] and all(part in rest for part in parts)
+
+
+def nearest(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """The word most like it; all of them, where several are equally so."""
+    close = difflib.get_close_matches(word, list(words), n=MOST_SUGGESTIONS, cutoff=cutoff)
+    likeness = [difflib.SequenceMatcher(a=other, b=word).ratio() for other in close]
+    return [other for other, ratio in zip(close, likeness, strict=True) if ratio == likeness[0]]
+
+
+def did_you_mean(words: Sequence[str]) -> str:
+    """``; did you mean A or B?`` or nothing."""
+    if len(words) > MOST_SUGGESTIONS:
+        words = (words[0], f"one of {len(words) - 1} like it")
+    return f"; did you mean {' or '.join(words)}?" if words else ""
 
 
 def variable_of(key: str) -> str:
@@ -150,7 +169,7 @@ def read_variables(keys: Keys, variables: Mapping[str, str], place: str) -> Foun
             found.refuse(place, name, f"is a section; set one of its keys, such as {first}")
         elif key is None:
             if name.startswith(PREFIX):
-                found.refuse(place, name, "unknown variable" + _near_variable(name, names))
+                found.refuse(place, name, "unknown variable" + _near_variable(keys, name, names))
         elif value:
             where = f"{place} {name}"
             other = found.items.get(key)
@@ -214,10 +233,12 @@ def _take_text(keys: Keys, key: str, text: str, where: str, found: Found) -> Non
     found.items[key] = Item(value, where)
 
 
-def _near_variable(name: str, names: Iterable[str]) -> str:
-    """As `did_you_mean`, but what all variables begin with is no likeness."""
-    near = did_you_mean(name.removeprefix(PREFIX), [other.removeprefix(PREFIX) for other in names])
-    return near.replace("mean ", f"mean {PREFIX}")
+def _near_variable(keys: Keys, name: str, names: Iterable[str]) -> str:
+    """As of a key, but what all variables begin with is no likeness."""
+    bare = name.removeprefix(PREFIX)
+    close = [variable_of(key) for key in keys.deeper(bare.lower().replace("__", "."))]
+    close = close or [PREFIX + other for other in nearest(bare, [other.removeprefix(PREFIX) for other in names])]
+    return did_you_mean(close)
 
 
 def _types(info: FieldInfo) -> set[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.config_sources import did_you_mean
+from shared.config_sources import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -14,6 +14,7 @@ _PATTERNS = {
     r"^[a-z0-9_]+$": "lower-case letters, digits and '_'",
     r"^[a-z0-9][a-z0-9_-]*$": "lower-case letters, digits, '_' and '-', the first a letter or digit",
     r"^https?://[^\s/?#]+[^\s?#]*$": "a URL such as https://host:port",
+    r"^wss?://[^\s/?#]+[^\s?#]*$": "a URL such as wss://host:port",
     r"^([^\s/*?]+(/[^\s/*?]+)*)?$": "a folder such as lake or data/lake, without a slash at either end",
 }
 _WORDS = {
@@ -69,4 +70,4 @@ def _suggestion(error: ErrorDetails) -> str:
         return ""
     allowed = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
     word = str(error["input"])
-    return did_you_mean(word, allowed) or did_you_mean(word.upper(), allowed) or did_you_mean(word.lower(), allowed)
+    return did_you_mean(nearest(word, allowed) or nearest(word.upper(), allowed) or nearest(word.lower(), allowed))

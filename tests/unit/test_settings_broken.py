@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from cryptoflow.cli import app
 
 FUTURE = "source.binance.future.orderbook.snapshots"
+DELTA = "source.binance.future.orderbook.delta"
+DURATION = 'must be a duration: seconds, or a number with a unit like "200ms", "300s", "5m", "1h"'
 SASL = "CRYPTOFLOW_KAFKA__SASL_PASSWORD"
 
 
@@ -56,7 +58,13 @@ CASES = [
     in_yaml("unknown-key", "kafka:\n  compresion: lz4\n", ":2: kafka.compresion: unknown key; did you mean kafka.compression?"),
     in_yaml("unknown-section", "sources: {}\n", ":1: sources: unknown key; did you mean source?"),
     in_yaml("unknown-key-nothing-near", "zzz: 1\n", ":1: zzz: unknown key"),
-    in_yaml("key-at-the-wrong-depth", "source: {binance: {future: {symbols: [A]}}}\n", ":1: source.binance.future.symbols: unknown key; did you mean source.binance.future.orderbook.snapshots.symbols?"),
+    in_yaml("key-at-the-wrong-depth", "source: {binance: {future: {symbols: [A]}}}\n", ":1: source.binance.future.symbols: unknown key; did you mean source.binance.future.orderbook.snapshots.symbols or source.binance.future.orderbook.delta.symbols?"),
+    in_yaml("key-of-a-section-in-between", "source: {binance: {future: {delta: {anchor_interval: 1h}}}}\n", ":1: source.binance.future.delta: unknown key; did you mean source.binance.future.orderbook.delta?"),
+    on_command_line("two-keys-equally-near", "channels.raw_fob.topic=a", "channels.raw_fob.topic: unknown key; did you mean channels.raw_fobs.topic or channels.raw_fobd.topic?"),
+    on_command_line("key-without-its-sections", "port=1", "port: unknown key; did you mean metrics.port?"),
+    on_command_line("key-without-its-first-section", "future.rest_url=http://x", "future.rest_url: unknown key; did you mean source.binance.future.rest_url?"),
+    on_command_line("too-many-keys-to-name", "source.symbols=A", "source.symbols: unknown key; did you mean source.binance.future.orderbook.snapshots.symbols or one of 5 like it?"),
+    in_environment("variable-at-the-wrong-depth", {"CRYPTOFLOW_SOURCE__BINANCE__FUTURE__SYMBOLS": "A"}, ": CRYPTOFLOW_SOURCE__BINANCE__FUTURE__SYMBOLS: unknown variable; did you mean CRYPTOFLOW_SOURCE__BINANCE__FUTURE__ORDERBOOK__SNAPSHOTS__SYMBOLS or CRYPTOFLOW_SOURCE__BINANCE__FUTURE__ORDERBOOK__DELTA__SYMBOLS?"),
     in_yaml("unknown-market", "source: {binance: {futures: {rest_url: 'http://x'}}}\n", ":1: source.binance.futures: unknown key; did you mean source.binance.future?"),
     in_environment("unknown-variable", {"CRYPTOFLOW_KAKFA__STREAM": "a"}, ": CRYPTOFLOW_KAKFA__STREAM: unknown variable; did you mean CRYPTOFLOW_KAFKA__STREAM?"),
     in_environment("variable-with-one-underscore", {"CRYPTOFLOW_KAFKA_STREAM": "a"}, ": CRYPTOFLOW_KAFKA_STREAM: unknown variable; did you mean CRYPTOFLOW_KAFKA__STREAM?"),
@@ -89,6 +97,20 @@ CASES = [
     on_command_line("stream-pattern", "kafka.stream=Main-1", "kafka.stream: must be lower-case letters, digits and '_', is 'Main-1'"),
     on_command_line("topic-name", "channels.raw_fobs.topic=raw fobs", "channels.raw_fobs.topic: must be 1 to 249 characters out of letters, digits, '.', '_' and '-', is 'raw fobs'"),
     on_command_line("url-without-scheme", "source.binance.future.rest_url=fapi.binance.com", "source.binance.future.rest_url: must be a URL such as https://host:port, is 'fapi.binance.com'"),
+    on_command_line("stream-url-over-http", "source.binance.future.stream_url=https://fstream.binance.com", "source.binance.future.stream_url: must be a URL such as wss://host:port, is 'https://fstream.binance.com'"),
+    on_command_line("stream-url-with-a-query", "source.binance.future.stream_url=wss://x/stream?streams=a", "source.binance.future.stream_url: must be a URL such as wss://host:port, is 'wss://x/stream?streams=a'"),
+    on_command_line("delta-interval-that-is-text", f"{DELTA}.interval_ms=100ms", f"{DELTA}.interval_ms: must be a whole number, is '100ms'"),
+    on_command_line("delta-interval-below-0", f"{DELTA}.interval_ms=-1", f"{DELTA}.interval_ms: must be at least 0, is '-1'"),
+    in_yaml("delta-enabled-is-no-boolean", "source: {binance: {future: {orderbook: {delta: {enabled: often}}}}}\n", f":1: {DELTA}.enabled: must be true or false, is 'often'"),
+    on_command_line("anchors-all-the-time", f"{DELTA}.anchor_interval=0", f"{DELTA}.anchor_interval: must be greater than 0, is 0.0"),
+    on_command_line("anchors-never", f"{DELTA}.anchor_interval=null", f"{DELTA}.anchor_interval: {DURATION}, is 'null'"),
+    on_command_line("anchors-of-no-levels", f"{DELTA}.limit=0", f"{DELTA}.limit: must be greater than 0, is '0'"),
+    on_command_line("delta-symbol-twice", f"{DELTA}.symbols=*USDT,*USDT", f"{DELTA}.symbols: must not name anything twice: *USDT, is ['*USDT', '*USDT']"),
+    on_command_line("no-streams", "reader.streams_per_connection=0", "reader.streams_per_connection: must be greater than 0, is '0'"),
+    on_command_line("silence-in-days", "reader.silence_timeout=1d", f"reader.silence_timeout: {DURATION}, is '1d'"),
+    on_command_line("stale-at-once", "reader.stale_after=0", "reader.stale_after: must be greater than 0, is 0.0"),
+    in_yaml("age-that-is-true", "reader: {max_connection_age: true}\n", f":1: reader.max_connection_age: {DURATION}, is True"),
+    in_yaml("list-for-an-interval", "reader: {instruments_interval: [5m]}\n", f":1: reader.instruments_interval: {DURATION}, is ['5m']"),
     on_command_line("prefix-with-a-slash", "storage.s3.prefix=/lake/", "storage.s3.prefix: must be a folder such as lake or data/lake, without a slash at either end, is '/lake/'"),
     on_command_line("symbol-twice", f"{FUTURE}.symbols=A,B,A", f"{FUTURE}.symbols: must not name anything twice: A, is ['A', 'B', 'A']"),
     on_command_line("list-that-is-no-json", f"{FUTURE}.symbols=[A", f"{FUTURE}.symbols: is not JSON: Expecting value at character 2"),
@@ -106,15 +128,20 @@ CASES = [
     in_environment("token-without-keys", {"AWS_SESSION_TOKEN": "x"}, " AWS_SESSION_TOKEN: storage.s3.session_token: must come with storage.s3.access_key_id and secret_access_key"),
     in_environment("two-names-two-values", {"S3_BUCKET": "a", "CRYPTOFLOW_STORAGE__S3__BUCKET": "b"}, " S3_BUCKET: storage.s3.bucket: differs from CRYPTOFLOW_STORAGE__S3__BUCKET; set one of them"),
     on_command_line("enabled-without-symbols", f"{FUTURE}.symbols=[]", f"{FUTURE}.symbols: must name at least one symbol while enabled is true"),
+    on_command_line("delta-enabled-without-symbols", f"{DELTA}.symbols=", f"{DELTA}.symbols: must name at least one symbol while enabled is true"),
     on_command_line("heartbeat-too-slow", "kafka.heartbeat_interval_ms=20000", "kafka.heartbeat_interval_ms: must be at most a third of kafka.session_timeout_ms, is 20000 of 30000"),
     on_command_line("sasl-incomplete", "kafka.security_protocol=SASL_SSL", *[f"kafka.sasl_{name}: must be set with SASL_SSL" for name in ("mechanism", "username", "password")]),
     on_command_line("sasl-unused", "kafka.sasl_username=me", "kafka.sasl_username: is set, but kafka.security_protocol PLAINTEXT does not use it"),
     on_command_line("ca-unused", "kafka.ssl_cafile=ca.pem", "kafka.ssl_cafile: is set, but kafka.security_protocol PLAINTEXT does not use it"),
     # what a venue refuses, and what cannot be afforded
     on_command_line("limit-the-venue-refuses", f"{FUTURE}.limit=999", f"{FUTURE}.limit: limit 999 is refused by binance future: one of 5, 10, 20, 50, 100, 500, 1000"),
+    on_command_line("delta-interval-the-venue-refuses", f"{DELTA}.interval_ms=200", f"{DELTA}.interval_ms: interval_ms 200 is no stream of binance future: one of 0, 100, 250, 500"),
+    on_command_line("anchor-limit-the-venue-refuses", f"{DELTA}.limit=5000", f"{DELTA}.limit: limit 5000 is refused by binance future: one of 5, 10, 20, 50, 100, 500, 1000"),
+    on_command_line("streams-the-venue-refuses", "reader.streams_per_connection=2000", "reader.streams_per_connection: 2,000 is refused by binance future: at most 1,024 a connection"),
+    on_command_line("age-the-venue-refuses", "reader.max_connection_age=25h", "reader.max_connection_age: 90000 s leaves no time for a hand-over: binance future ends a connection after 86400 s"),
     Broken(
         "more-weight-than-there-is",
-        ["plan: binance-futures from default route: asks for 2,401 request weight a minute (future: 2 symbols x weight 20 x 60, and the instrument lists), may spend 1,920 (2,400 x reader.weight_share 0.8): poll 1.25 times less often, ask for fewer levels or symbols, or add source addresses"],
+        ["plan: binance-futures from default route: asks for 2,401 request weight a minute (future polls: 2 symbols x weight 20 x 60, future anchors: 2 symbols x weight 20 / 60 min, instrument lists: 0.2), may spend 1,920 (2,400 x reader.weight_share 0.8); polls leave nothing for the future anchors: poll 1.26 times less often, ask for fewer levels or symbols, or add source addresses"],
         set=[f"{FUTURE}.interval_ms=1000"],
     ),
 ]  # fmt: skip

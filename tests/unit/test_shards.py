@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from services.reader.shards import Shard, is_local, plan, plan_shards, read_shards
+from services.reader.shards import Configured, Shard, is_local, plan, plan_shards, read_shards
 from shared.errors import ConfigError
 from shared.settings import load
 
 FUTURE, SPOT = ("binance", "future"), ("binance", "spot")
 KNOWN = [FUTURE, ("binance", "inverse"), SPOT]
-CONFIGURED = {FUTURE: ("BTCUSDT", "ETHUSDT"), SPOT: ("BTCUSDT",)}
+CONFIGURED = Configured({FUTURE: ("BTCUSDT", "ETHUSDT"), SPOT: ("BTCUSDT",)}, {FUTURE: ("ETHUSDT", "SOLUSDT")})
+PATTERNS = Configured({FUTURE: ("*USDT", "ETHBTC")}, {})
 GOOD = {
     "shards": [
-        {"ip": "192.0.2.1", "binance_future_symbols": ["BTCUSDT"], "binance_spot_symbols": ["BTCUSDT"]},
+        {"ip": "192.0.2.1", "binance_future_symbols": ["BTCUSDT", "SOLUSDT"], "binance_spot_symbols": ["BTCUSDT"]},
         {"ip": "192.0.2.2", "binance_future_symbols": ["ETHUSDT"], "binance_inverse_symbols": ["BTCUSD_PERP"]},
     ]
 }
 
 
 def planned(
-    content: object = GOOD, *, here: tuple[str, ...] = ("192.0.2.1", "192.0.2.2"), shard_ip=None
+    content: object = GOOD,
+    *,
+    here: tuple[str, ...] = ("192.0.2.1", "192.0.2.2"),
+    shard_ip=None,
+    configured: Configured = CONFIGURED,
 ) -> list[Shard]:
-    return plan_shards(content, CONFIGURED, KNOWN, shard_ip=shard_ip, local=lambda ip: ip in here)
+    return plan_shards(content, configured, KNOWN, shard_ip=shard_ip, local=lambda ip: ip in here)
+
+
+def ids(shard: Shard) -> tuple[object, ...]:
+    """The address, and the ids of each market: snapshots, deltas."""
+    return (
+        shard.ip,
+        *(
+            {market: selection.explicit for market, selection in kind.items()}
+            for kind in (shard.snapshots, shard.deltas)
+        ),
+    )
 
 
 def problems(content: object, **options: object) -> list[str]:
@@ -36,20 +53,49 @@ def problems(content: object, **options: object) -> list[str]:
 def shard(**changes: object) -> dict[str, object]:
     return {
         "ip": "192.0.2.1",
-        "binance_future_symbols": ["BTCUSDT", "ETHUSDT"],
+        "binance_future_symbols": ["BTCUSDT", "ETHUSDT", "SOLUSDT"],
         "binance_spot_symbols": ["BTCUSDT"],
     } | changes
 
 
 def test_no_file_is_one_shard_on_the_default_route_with_all_symbols() -> None:
-    assert planned(None) == [Shard(None, CONFIGURED)]
+    (found,) = planned(None)
+    assert ids(found) == (
+        None,
+        {FUTURE: {"BTCUSDT", "ETHUSDT"}, SPOT: {"BTCUSDT"}},
+        {FUTURE: {"ETHUSDT", "SOLUSDT"}},
+    )
 
 
-def test_each_address_of_this_host_polls_its_symbols_and_disabled_markets_are_left_out() -> None:
-    assert planned() == [
-        Shard("192.0.2.1", {FUTURE: ("BTCUSDT",), SPOT: ("BTCUSDT",)}),
-        Shard("192.0.2.2", {FUTURE: ("ETHUSDT",)}),
+def test_one_list_of_a_market_serves_both_kinds_and_disabled_markets_are_left_out() -> None:
+    assert [ids(shard) for shard in planned()] == [
+        ("192.0.2.1", {FUTURE: {"BTCUSDT"}, SPOT: {"BTCUSDT"}}, {FUTURE: {"SOLUSDT"}}),
+        ("192.0.2.2", {FUTURE: {"ETHUSDT"}}, {FUTURE: {"ETHUSDT"}}),
     ]
+
+
+def test_shards_of_other_hosts_keep_their_symbols_from_ours() -> None:
+    content = {"shards": [{"ip": "192.0.2.1", "binance_future_symbols": ["B*"]}, patterned("*")]}
+    (found,) = planned(content, here=("192.0.2.2",), configured=PATTERNS)
+    assert found.snapshots[FUTURE].of(["BTCUSDT", "ETHUSDT"]) == {"ETHUSDT"}
+
+
+def test_a_shard_of_nothing_that_is_enabled_is_left_out() -> None:
+    inverse = {"ip": "192.0.2.3", "binance_inverse_symbols": ["ETHUSD_PERP"]}
+    content = {"shards": [*GOOD["shards"], inverse]}
+    assert len(planned(content, here=("192.0.2.1", "192.0.2.3"))) == 1
+
+
+def patterned(*entries: str) -> dict[str, object]:
+    return {"ip": "192.0.2.2", "binance_future_symbols": [*entries]}
+
+
+def test_patterns_in_shards_divide_what_is_listed() -> None:
+    content = {"shards": [shard(binance_future_symbols=["ETHUSDT", "*BTC"]), patterned("*USDT")]}
+    first, second = planned(content, configured=PATTERNS)
+    listed = ["BTCUSDT", "ETHUSDT", "ETHBTC", "币安人生USDT", "ETHUSDC"]
+    assert first.snapshots[FUTURE].of(listed) == {"ETHUSDT", "ETHBTC"}
+    assert second.snapshots[FUTURE].of(listed) == {"BTCUSDT", "币安人生USDT"}
 
 
 def test_shards_of_other_hosts_are_skipped() -> None:
@@ -58,6 +104,14 @@ def test_shards_of_other_hosts_are_skipped() -> None:
 
 def test_shard_ip_narrows_to_one() -> None:
     assert [one.ip for one in planned(shard_ip="192.0.2.1")] == ["192.0.2.1"]
+
+
+def test_a_pattern_beside_the_shard_that_names_a_symbol_is_no_mistake() -> None:
+    content = {"shards": [shard(binance_future_symbols=["ETHUSDT"]), patterned("*")]}
+    assert [ids(one)[1:] for one in planned(content)] == [
+        ({FUTURE: {"ETHUSDT"}, SPOT: {"BTCUSDT"}}, {FUTURE: {"ETHUSDT"}}),
+        ({FUTURE: {"BTCUSDT"}}, {FUTURE: {"SOLUSDT"}}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +140,40 @@ def test_shard_ip_narrows_to_one() -> None:
         ),
         pytest.param({"shards": [shard(), shard()]}, {}, "is in two shards", id="address twice"),
         pytest.param({"shards": [shard(binance_spot_symbols=[])]}, {}, "BTCUSDT is in no shard", id="in no shard"),
+        pytest.param(
+            {"shards": [shard(binance_spot_symbols=["*"]), {"ip": "192.0.2.2", "binance_spot_symbols": ["*"]}]},
+            {},
+            "* is already in shard 1",
+            id="a pattern in two shards",
+        ),
+        pytest.param(
+            {"shards": [shard(binance_future_symbols=["BTCUSDT", "ETHUSDT"])]},
+            {},
+            "SOLUSDT is in no shard",
+            id="of the deltas alone, in no shard",
+        ),
+        pytest.param(
+            {"shards": [shard(), patterned("DOGE*", "SOL*")]},
+            {},
+            "shard 2: binance_future_symbols: DOGE* is for none of the configured symbols",
+            id="pattern for nothing",
+        ),
+        pytest.param(
+            {"shards": [patterned("ETHBTC", "BTCUSDT", "ETHUSDC")]},
+            {"configured": PATTERNS},
+            "ETHUSDC is not among the configured",
+            id="symbol that no pattern has",
+        ),
+        pytest.param(
+            {"shards": [patterned("ETHBTC", "BTCUSDT")]},
+            {"configured": PATTERNS},
+            "binance/future: *USDT is configured, but no shard has a pattern",
+            id="no pattern for a configured pattern",
+        ),
+        pytest.param(
+            {"shards": [patterned("*USDT")]}, {"configured": PATTERNS}, "ETHBTC is in no shard", id="in no pattern"
+        ),
+        pytest.param({"shards": [patterned("")]}, {}, "must be a list of symbols", id="empty text"),
         pytest.param(
             {"shards": [shard(binance_spot_symbols=["BTCUSDT", "DOGEUSDT"])]},
             {},
@@ -127,9 +215,67 @@ def settings(tmp_path, **changes: str):
     return load(none, {key.replace("__", "."): value for key, value in changes.items()}, {}, tmp_path / ".env")
 
 
-def test_the_plan_of_the_settings_holds_every_enabled_market(tmp_path) -> None:
-    found = plan(settings(tmp_path, source__binance__spot__orderbook__snapshots__enabled="true"))
-    assert [set(one.symbols) for one in found] == [{FUTURE, SPOT}]
+SOURCE = "source__binance__{}__orderbook__{}__{}"
+DELTA = "source.binance.future.orderbook.delta"
+
+
+def enabled(kind: str, market: str, value: str = "true") -> dict[str, str]:
+    return {SOURCE.format(market, kind, "enabled"): value}
+
+
+def test_the_plan_of_the_settings_holds_every_enabled_market_of_each_kind(tmp_path) -> None:
+    (found,) = plan(settings(tmp_path, **enabled("snapshots", "spot"), **enabled("delta", "inverse")))
+    assert set(found.snapshots) == {FUTURE, SPOT}
+    assert set(found.deltas) == {FUTURE, ("binance", "inverse")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems"),
+    [
+        pytest.param(
+            {SOURCE.format("future", "delta", "interval_ms"): "200"},
+            [f"{DELTA}.interval_ms: interval_ms 200 is no stream of binance future: one of 0, 100, 250, 500"],
+            id="a spacing no stream has",
+        ),
+        pytest.param(
+            {SOURCE.format("future", "delta", "limit"): "1001"},
+            [f"{DELTA}.limit: limit 1001 is refused by binance future: one of 5, 10, 20, 50, 100, 500, 1000"],
+            id="levels of anchors",
+        ),
+        pytest.param(
+            {"reader__streams_per_connection": "1025"},
+            ["reader.streams_per_connection: 1,025 is refused by binance future: at most 1,024 a connection"],
+            id="too many streams",
+        ),
+        pytest.param(
+            {"reader__max_connection_age": "24h"},
+            [
+                "reader.max_connection_age: 86400 s leaves no time for a hand-over: binance future ends a connection after 86400 s"
+            ],
+            id="too old a connection",
+        ),
+        pytest.param({"reader__streams_per_connection": "1024", "reader__max_connection_age": "23h"}, [], id="just so"),
+        pytest.param(
+            {
+                "reader__streams_per_connection": "1025",
+                "reader__max_connection_age": "24h",
+                SOURCE.format("future", "delta", "limit"): "1001",
+                **enabled("delta", "future", "false"),
+            },
+            [],
+            id="without deltas their limits are no matter",
+        ),
+    ],
+)
+def test_what_the_venue_refuses_of_deltas_is_said_with_its_key(tmp_path, changes, problems) -> None:
+    with pytest.raises(ConfigError) if problems else nullcontext() as caught:
+        plan(settings(tmp_path, **changes))
+    assert (list(caught.value.problems) if caught else []) == problems
+
+
+def test_deltas_alone_are_something_to_do(tmp_path) -> None:
+    (found,) = plan(settings(tmp_path, **enabled("snapshots", "future", "false")))
+    assert (set(found.snapshots), set(found.deltas)) == (set(), {FUTURE})
 
 
 def test_a_limit_the_venue_refuses_and_a_bad_file_are_reported_together(tmp_path) -> None:
@@ -143,15 +289,27 @@ def test_a_limit_the_venue_refuses_and_a_bad_file_are_reported_together(tmp_path
     assert len(caught.value.problems) == 2
 
 
-def test_a_reader_without_any_enabled_market_is_refused(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="nothing to do"):
-        plan(settings(tmp_path, source__binance__future__orderbook__snapshots__enabled="false"))
+@pytest.mark.parametrize("file", [None, "shards: [{ip: 192.0.2.1, binance_future_symbols: [BTCUSDT]}]"])
+def test_a_reader_without_any_enabled_market_is_refused(tmp_path, file) -> None:
+    changes = enabled("snapshots", "future", "false") | enabled("delta", "future", "false")
+    if file is not None:
+        (tmp_path / "ip_shards.yml").write_text(file)
+        changes["reader__ip_shards_file"] = str(tmp_path / "ip_shards.yml")
+    with pytest.raises(ConfigError) as caught:
+        plan(settings(tmp_path, **changes))
+    assert list(caught.value.problems) == [
+        "source: no market has snapshots or deltas enabled: the reader has nothing to do"
+    ]
 
 
 def test_the_example_file_fits_the_default_symbols(tmp_path) -> None:
-    enabled = {
-        f"source__binance__{market}__orderbook__snapshots__enabled": "true" for market in ("future", "inverse", "spot")
+    everything = {
+        key: value
+        for market in ("future", "inverse", "spot")
+        for kind in ("snapshots", "delta")
+        for key, value in enabled(kind, market).items()
     }
     example = Path(__file__).parents[2] / "config" / "ip_shards.yml"
-    found = plan(settings(tmp_path, reader__ip_shards_file=str(example), **enabled), local=lambda _: True)
+    found = plan(settings(tmp_path, reader__ip_shards_file=str(example), **everything), local=lambda _: True)
     assert len(found) == 2
+    assert {market for one in found for market in one.deltas} == set(KNOWN)
