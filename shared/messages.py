@@ -32,6 +32,7 @@ GAP_CAUSES: tuple[GapCause, ...] = get_args(GapCause)
 Header = tuple[str, bytes]
 STREAM_PATTERN = re.compile(r"[a-z0-9_]+")
 INT64_MAX = 2**63 - 1
+_MOST_DIGITS = 100  # Python refuses to read a number of thousands
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,8 +61,7 @@ class Book:
         return f"{self.exchange}:{self.market}:{self.symbol}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawHeaders:
+class RawHeaders(msgspec.Struct, frozen=True, kw_only=True):
     """Headers of a record on raw-fobs or raw-fobd. The value is the venue's bytes verbatim, or a `Gap` as JSON."""
 
     stream: str
@@ -94,6 +94,9 @@ class RawHeaders:
     def decode(cls, headers: Iterable[Header]) -> RawHeaders:
         """Raises `UnknownVersion`, or `PoisonMessage` (``bad_headers``) naming the header that is wrong."""
         found = _by_name(headers)
+        plain = _plain_raw(found)
+        if plain is not None:
+            return plain
         _check_version(found, RAW_VERSION, "raw")
         values: dict[str, object] = {}
         for name in _RAW_NAMES:
@@ -112,9 +115,36 @@ class RawHeaders:
         return cls(**values)  # type: ignore[arg-type]  # every name was read by its kind above
 
 
-_RAW_NAMES = tuple(field.name for field in fields(RawHeaders))
+_RAW_NAMES = RawHeaders.__struct_fields__
+_RAW_TYPES: dict[bytes, RecordType] = {name.encode(): name for name in RECORD_TYPES}
+_RAW_VERSION = str(RAW_VERSION).encode()
 _RAW_INTEGERS = frozenset({"recv_ns", "seq", "sent_ns", "limit"})
 _RAW_REQUIRED = frozenset({"stream", "exchange", "market", "symbol", "type", "recv_ns", "conn", "seq"})
+
+
+def _plain_raw(found: dict[str, bytes]) -> RawHeaders | None:
+    """The headers where nothing is wrong with them: a third of the time of looking at each by itself. Else None."""
+    try:
+        recv_ns, seq = found["recv_ns"], found["seq"]
+        sent_ns, limit, ip = found.get("sent_ns"), found.get("limit"), found.get("ip")
+        if found["v"] != _RAW_VERSION or not (recv_ns + seq + (sent_ns or b"") + (limit or b"")).isdigit():
+            return None
+        plain = RawHeaders(
+            stream=found["stream"].decode(),
+            exchange=found["exchange"].decode(),
+            market=found["market"].decode(),
+            symbol=found["symbol"].decode(),
+            type=_RAW_TYPES[found["type"]],
+            recv_ns=int(recv_ns),
+            conn=found["conn"].decode(),
+            seq=int(seq),
+            sent_ns=None if sent_ns is None else int(sent_ns),
+            limit=None if limit is None else int(limit),
+            ip=None if ip is None else ip.decode(),
+        )
+    except (KeyError, ValueError):  # the latter: no UTF-8, no number
+        return None
+    return plain if max(plain.recv_ns, plain.seq, plain.sent_ns or 0, plain.limit or 0) <= INT64_MAX else None
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,8 +269,8 @@ def _text(found: dict[str, bytes], name: str) -> str | None:
 
 
 def _integer(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > INT64_MAX:
-        raise PoisonMessage("bad_headers", f"header {name!r} is {text!r}, not a non-negative 64-bit integer")
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) > INT64_MAX:
+        raise PoisonMessage("bad_headers", f"header {name!r} is {text[:50]!r}, not a non-negative 64-bit integer")
     return int(text)
 
 

@@ -6,7 +6,7 @@ again: on some thousand rows the making of columns costs as much as the reading 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +32,20 @@ class Shape:
     """How the rows of a batch lie: bids, then asks, of each message; or one filler row where it has neither."""
 
     rows: NDArray[np.int64]  # of each message
+    total: int  # rows of all messages
     side: pa.DictionaryArray
-    level: pa.Array
     filler: NDArray[np.bool_] | None  # which rows are fillers; None: none is
+    level: pa.Array | None = None  # 1 = first of its side
 
     @classmethod
     def of(cls, counts: Sequence[int]) -> Shape:
-        """`counts`: bids, asks, bids, asks, … of the messages in turn."""
-        return (_kept_shape if sum(counts) + len(counts) <= _KEPT_ROWS else _shape)(tuple(counts))
+        """`counts`: bids, asks, bids, asks, … of the messages in turn. Without `level`."""
+        return _shape(_segments(counts))
 
-    @property
-    def total(self) -> int:
-        """Rows of all messages."""
-        return len(self.level)
+    @classmethod
+    def ranked(cls, counts: Sequence[int]) -> Shape:
+        """As `of`, with `level`. Kept where it is not huge: full books have the same counts again and again."""
+        return (_kept_ranked if sum(counts) + len(counts) <= _KEPT_ROWS else _ranked)(tuple(counts))
 
     def usual(self, type_: pa.DataType, values: Sequence[Any]) -> pa.Array:
         """As `words` or `integers`, for a column that mostly has one value all through, the same in every batch."""
@@ -78,24 +79,30 @@ class Shape:
         return _array(type_, np.repeat(values, self.rows), nulls)
 
 
-def _shape(counts: tuple[int, ...]) -> Shape:
-    messages = len(counts) // 2
-    segments = np.zeros((messages, 3), np.int64)
+def _segments(counts: Sequence[int]) -> NDArray[np.int64]:
+    """Per message: bids, asks, fillers."""
+    segments = np.zeros((len(counts) // 2, 3), np.int64)
     segments[:, :2] = np.array(counts, np.int64).reshape(-1, 2)
     segments[:, 2] = segments[:, 0] + segments[:, 1] == 0
-    flat = segments.ravel()
+    return segments
+
+
+def _shape(segments: NDArray[np.int64]) -> Shape:
+    flat, messages = segments.ravel(), len(segments)
     filler = np.repeat(np.tile(_IS_FILLER, messages), flat) if segments[:, 2].any() else None
     side = _array(pa.int16(), np.repeat(np.tile(_SIDE_OF_SEGMENT, messages), flat), filler)
-    level = np.concatenate([_ranks(count) for count in flat.tolist()] or [_ranks(0)])
-    return Shape(
-        segments.sum(axis=1),
-        pa.DictionaryArray.from_arrays(side, _SIDES, safe=False),
-        _array(pa.int32(), level, filler),
-        filler,
-    )
+    rows = segments.sum(axis=1)
+    return Shape(rows, int(rows.sum()), pa.DictionaryArray.from_arrays(side, _SIDES, safe=False), filler)
 
 
-_kept_shape = lru_cache(maxsize=16)(_shape)
+def _ranked(counts: tuple[int, ...]) -> Shape:
+    segments = _segments(counts)
+    shape = _shape(segments)
+    level = np.concatenate([_ranks(count) for count in segments.ravel().tolist()] or [_ranks(0)])
+    return replace(shape, level=_array(pa.int32(), level, shape.filler))
+
+
+_kept_ranked = lru_cache(maxsize=16)(_ranked)
 
 
 @lru_cache(maxsize=64)

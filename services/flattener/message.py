@@ -7,7 +7,8 @@ row. Pure; never reads a number of a level (that is done for many messages at on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from shared.errors import PoisonMessage
 from shared.messages import INT64_MAX, Book, Gap, RawHeaders
@@ -16,17 +17,20 @@ from shared.venues.levels import Side, scan
 
 if TYPE_CHECKING:
     from shared.kafka import Record
-    from shared.messages import Kind
+    from shared.messages import Kind, RecordType
+    from shared.venues.base import Venue
+    from shared.venues.sequence import UpdateIds
 
 UNKNOWN_BOOK = Book("unknown", "unknown", "unknown")
 
 _MAX_MS = 253_402_300_799_999  # the year 9999: what every reader of the lake can show
 _INT32_MAX = 2**31 - 1
+_MOST_BOOKS = 16_384  # more than all venues list together
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A full book whose levels are counted but not yet read."""
+    """A full book whose levels are counted but not yet read; among updates it is an anchor."""
 
     last_update_id: int
     event_ms: int | None
@@ -36,7 +40,18 @@ class Snapshot:
     asks: Side
 
 
-Content: TypeAlias = Snapshot | Gap | PoisonMessage
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What changed in a book; its levels are counted but not yet read."""
+
+    ids: UpdateIds
+    event_ms: int | None
+    transaction_ms: int | None
+    bids: Side
+    asks: Side
+
+
+Content: TypeAlias = Snapshot | Update | Gap | PoisonMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +61,15 @@ class Message:
     record: Record
     book: Book
     recv_ns: int
+    conn: str | None  # None where the headers cannot be read
     content: Content
 
     @property
     def rows(self) -> int:
         """How many rows it becomes: its levels, and always at least one."""
-        if isinstance(self.content, Snapshot):
-            return max(1, self.content.bids.count + self.content.asks.count)
+        content = self.content
+        if isinstance(content, Snapshot | Update):
+            return content.bids.count + content.asks.count or 1
         return 1
 
 
@@ -61,44 +78,56 @@ def read(kind: Kind, record: Record) -> Message:
     try:
         headers = _headers(record)
     except PoisonMessage as poison:
-        return Message(record, _book_of_key(record.key), record.timestamp_ms * 1_000_000, poison)
+        return Message(record, _book_of_key(record.key), record.timestamp_ms * 1_000_000, None, poison)
+    known = _known(headers.exchange, headers.market, headers.symbol)
     try:
-        content = _content(kind, headers, record)
+        content = _content(kind, headers, known, record)
     except PoisonMessage as poison:
         content = poison
-    return Message(record, headers.book, headers.recv_ns, content)
+    return Message(record, known.book, headers.recv_ns, headers.conn, content)
 
 
 def _headers(record: Record) -> RawHeaders:
     headers = RawHeaders.decode(record.headers)
-    if not all((headers.exchange, headers.market, headers.symbol)):
+    if not (headers.exchange and headers.market and headers.symbol):
         raise PoisonMessage("bad_headers", f"headers name no book: {headers.book}")
     return headers
 
 
-def _content(kind: Kind, headers: RawHeaders, record: Record) -> Content:
-    if record.key != headers.book.key:
-        raise PoisonMessage("bad_key", f"key {record.key!r} is not that of {headers.book}")
-    if headers.type != "gap":
-        return _READERS[kind](headers, record.value)
-    gap = Gap.decode(record.value)
-    if gap.since_ns is not None:
-        _check("since_ns", gap.since_ns, INT64_MAX, "bad_gap")
-    return gap
+class _Known(NamedTuple):
+    """A book, the key its records have, and the adapter of its market."""
+
+    book: Book
+    key: bytes
+    adapter: Venue | None
 
 
-def _read_snapshot(headers: RawHeaders, value: bytes) -> Content:
-    if headers.type != "snapshot":
-        raise PoisonMessage("bad_type", f"a record of type {headers.type} among snapshots")
-    adapter = VENUES.get((headers.exchange, headers.market))
-    if adapter is None:
+@lru_cache(maxsize=_MOST_BOOKS)
+def _known(exchange: str, market: str, symbol: str) -> _Known:
+    book = Book(exchange, market, symbol)
+    return _Known(book, book.key, VENUES.get((exchange, market)))
+
+
+_LEVELLED: dict[Kind, tuple[RecordType, ...]] = {"fobs": ("snapshot",), "fobd": ("update", "snapshot")}
+
+
+def _content(kind: Kind, headers: RawHeaders, known: _Known, record: Record) -> Content:
+    if record.key != known.key:
+        raise PoisonMessage("bad_key", f"key {record.key!r} is not that of {known.book}")
+    if headers.type == "gap":
+        return _read_gap(record.value)
+    if headers.type not in _LEVELLED[kind]:
+        raise PoisonMessage("bad_type", f"a record of type {headers.type} on raw-{kind}")
+    if known.adapter is None:
         raise PoisonMessage("unknown_venue", f"no adapter for {headers.exchange}:{headers.market}")
+    return (_read_update if headers.type == "update" else _read_snapshot)(headers, known.adapter, record.value)
+
+
+def _read_snapshot(headers: RawHeaders, adapter: Venue, value: bytes) -> Snapshot:
     if headers.limit is not None:
         _check("limit", headers.limit, _INT32_MAX, "bad_headers")
     envelope = adapter.parse_snapshot(value)
-    for name, time_ms in (("event time", envelope.event_ms), ("transaction time", envelope.transaction_ms)):
-        if time_ms is not None:
-            _check(name, time_ms, _MAX_MS, "bad_time")
+    _check_times(envelope.event_ms, envelope.transaction_ms)
     return Snapshot(
         envelope.last_update_id,
         envelope.event_ms,
@@ -109,7 +138,27 @@ def _read_snapshot(headers: RawHeaders, value: bytes) -> Content:
     )
 
 
-_READERS = {"fobs": _read_snapshot}
+def _read_update(headers: RawHeaders, adapter: Venue, value: bytes) -> Update:
+    envelope = adapter.parse_update(value)
+    if envelope.symbol != headers.symbol:
+        raise PoisonMessage("foreign_symbol", f"an update of {envelope.symbol!a} under the headers of {headers.book}")
+    _check_times(envelope.event_ms, envelope.transaction_ms)
+    return Update(envelope.ids, envelope.event_ms, envelope.transaction_ms, scan(envelope.bids), scan(envelope.asks))
+
+
+def _read_gap(value: bytes) -> Gap:
+    gap = Gap.decode(value)
+    for name, number in (("since_ns", gap.since_ns), ("last_id", gap.last_id), ("next_id", gap.next_id)):
+        if number is not None:
+            _check(name, number, INT64_MAX, "bad_gap")
+    return gap
+
+
+def _check_times(event_ms: int | None, transaction_ms: int | None) -> None:
+    if event_ms is not None:
+        _check("event time", event_ms, _MAX_MS, "bad_time")
+    if transaction_ms is not None:
+        _check("transaction time", transaction_ms, _MAX_MS, "bad_time")
 
 
 def _check(name: str, value: int, most: int, reason: str) -> None:

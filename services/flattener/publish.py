@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from services.flattener.flatten import SCHEMA, Flattened, Quality, encode, flatten_fobs
+from services.flattener.flatten import Flattened, encode, flatten_fobd, flatten_fobs
 from services.flattener.meters import Meters
+from services.flattener.quality import Quality
 from shared.errors import FatalError, PoisonMessage
 from shared.kafka import MAX_RECORD_BYTES, ProducerFailed
+from shared.lake.schema import NORM_SCHEMAS
 from shared.messages import DeadLetterHeaders, NormHeaders, SourceRange
 from shared.venues.levels import LevelParser
 
@@ -32,12 +34,12 @@ if TYPE_CHECKING:
 
     Flatten = Callable[[Sequence[Message], LevelParser], Flattened]
 
-FLATTEN: dict[Kind, Flatten] = {"fobs": flatten_fobs}
+FLATTEN: dict[Kind, Flatten] = {"fobs": flatten_fobs, "fobd": flatten_fobd}
 
 _HEADROOM_BYTES = 4096  # headers and framing of a record
 _MOST_VALUE_BYTES = MAX_RECORD_BYTES - _HEADROOM_BYTES
 _ERROR_CHARACTERS = 500
-_EMPTY = pa.RecordBatch.from_pylist([], schema=SCHEMA)
+_EMPTY = {kind: pa.RecordBatch.from_pylist([], schema=schema) for kind, schema in NORM_SCHEMAS.items()}
 
 
 class Publisher:
@@ -56,6 +58,7 @@ class Publisher:
     ) -> None:
         self._producer = producer
         self._flatten = FLATTEN[kind]
+        self._empty = _EMPTY[kind]
         self._norm_topic = norm_topic
         self._dead_letter_topic = dead_letter_topic
         self._stream = stream
@@ -67,7 +70,7 @@ class Publisher:
     async def publish(self, tp: TopicPartition, cut: Cut) -> None:
         """Returns when all of the cut is acknowledged. Raises `FatalError`."""
         if cut.lost:
-            empty = Flattened(_EMPTY, [], Quality())
+            empty = Flattened(self._empty, [], Quality())
             await self._send_norm(tp, cut, empty, encode(empty.batch))
             self._meters.lost(tp, cut)
             return

@@ -7,186 +7,29 @@ import base64
 import json
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from itertools import pairwise
 
-import pyarrow as pa
 import pytest
 import yaml
 
-from shared import topics
-from shared.kafka import Admin, Producer, Record, TopicPartition, read_range
-from shared.messages import Book, DeadLetterHeaders, Gap, NormHeaders, RawHeaders
+from shared.kafka import Admin, TopicPartition
+from shared.messages import DeadLetterHeaders, Gap
+from tests.flattener_line import BOOKS, Topics, body, headers, maker
 from tests.processes import clean_environ
 from tests.support import eventually
 from tests.unit.test_flatten import BROKEN, MALFORMED_HEADERS
-
-RECV_NS = 1_700_000_000_123_456_789
-BOOKS = [Book("binance", "future", f"SYM{i}USDT") for i in range(8)]
-
-
-def body(number: int, levels: int = 3) -> bytes:
-    bids = [[f"{number + 100 - i}.5", f"{i + 1}"] for i in range(levels)]
-    asks = [[f"{number + 200 + i}.5", f"{i + 1}"] for i in range(levels)]
-    return json.dumps(
-        {"lastUpdateId": number, "E": 1, "T": 1, "bids": bids, "asks": asks}, separators=(",", ":")
-    ).encode()
-
-
-def headers(book: Book, number: int, **changes):
-    values = {
-        "stream": "main",
-        "exchange": book.exchange,
-        "market": book.market,
-        "symbol": book.symbol,
-        "type": "snapshot",
-        "recv_ns": RECV_NS + number,
-        "conn": "host:1:1",
-        "seq": number,
-        "limit": 1000,
-    }
-    return RawHeaders(**(values | changes)).encode()
-
-
-@dataclass
-class Norm:
-    """A norm record, decoded."""
-
-    src_first: int
-    src_last: int
-    headers: NormHeaders
-    rows: list[dict] = field(repr=False)
-
-
-class Topics:
-    """Raw records in, norm records and dead letters out, of one configuration."""
-
-    def __init__(self, settings) -> None:
-        self.settings = settings
-        self.raw = settings.channels.raw_fobs.topic
-        self.norm = settings.channels.norm_fobs.topic
-        self.dead = settings.channels.dead_letters.topic
-
-    async def create(self) -> None:
-        await topics.create(self.settings)
-
-    async def publish(self, records) -> None:
-        """(key, value, headers) or (key, value, headers, partition)."""
-        producer = Producer(self.settings.kafka, client_id="test")
-        await producer.start()
-        try:
-            sent = [
-                await producer.send(
-                    self.raw, value, key=key, headers=pairs, partition=partition[0] if partition else None
-                )
-                for key, value, pairs, *partition in records
-            ]
-            for future in sent:
-                await future
-        finally:
-            await producer.stop(10)
-
-    async def books(self, count: int, first: int = 0, levels: int = 3) -> None:
-        """`count` books, each symbol in turn."""
-        await self.publish(
-            (book.key, body(number, levels), headers(book, number))
-            for number in range(first, first + count)
-            for book in [BOOKS[number % len(BOOKS)]]
-        )
-
-    async def ends(self, topic: str) -> dict[TopicPartition, int]:
-        async with Admin(self.settings.kafka, client_id="test") as admin:
-            description = (await admin.describe([topic]))[topic]
-            return await admin.end_offsets([TopicPartition(topic, p) for p in range(description.partitions)])
-
-    async def all(self, topic: str) -> dict[int, list[Record]]:
-        async with Admin(self.settings.kafka, client_id="test") as admin:
-            ends = await self.ends(topic)
-            begins = await admin.beginning_offsets(ends)
-        return {
-            tp.partition: [r async for r in read_range(self.settings.kafka, tp, begins[tp], end - 1, client_id="test")]
-            for tp, end in ends.items()
-        }
-
-    async def normalised(self) -> dict[int, list[Norm]]:
-        found: dict[int, list[Norm]] = {}
-        for partition, records in (await self.all(self.norm)).items():
-            found[partition] = []
-            for record in records:
-                decoded = NormHeaders.decode(record.headers)
-                assert (decoded.src.topic, decoded.src.partition) == (self.raw, partition)
-                with pa.ipc.open_stream(record.value) as reader:
-                    rows = reader.read_next_batch().to_pylist()
-                found[partition].append(Norm(decoded.src.first, decoded.src.last, decoded, rows))
-        return found
-
-    async def covered(self) -> bool:
-        """Whether the norm topic covers all that is in the raw topic now."""
-        norm = await self.ends(self.norm)
-        for tp, end in (await self.ends(self.raw)).items():
-            last = norm[TopicPartition(self.norm, tp.partition)] - 1
-            if last < 0:
-                if end:
-                    return False
-                continue
-            async for record in read_range(
-                self.settings.kafka, TopicPartition(self.norm, tp.partition), last, last, client_id="test"
-            ):
-                if NormHeaders.decode(record.headers).src.last < end - 1:
-                    return False
-        return True
-
-    async def taken(self) -> dict[tuple[int, int], list[dict]]:
-        """Rows by raw record, taken as the design says: those above `done` as it stood before the record."""
-        rows: dict[tuple[int, int], list[dict]] = {}
-        for partition, records in (await self.normalised()).items():
-            done = -1
-            for record in records:
-                assert record.src_first <= done + 1, "a source hole"
-                for row in record.rows:
-                    if row["raw_offset"] > done:
-                        rows.setdefault((partition, row["raw_offset"]), []).append(row)
-                done = max(done, record.src_last)
-        return rows
-
-    async def assert_each_book_once(self) -> int:
-        """Every raw record's levels are there once. Gives the number of raw records."""
-        rows = await self.taken()
-        count = 0
-        for partition, records in (await self.all(self.raw)).items():
-            for record in records:
-                content = json.loads(record.value)
-                wanted = [
-                    (side, level, float(price), float(quantity))
-                    for side, name in (("bid", "bids"), ("ask", "asks"))
-                    for level, (price, quantity) in enumerate(content[name], 1)
-                ]
-                found = rows.pop((partition, record.offset))
-                assert [(r["side"], r["level"], r["price"], r["quantity"]) for r in found] == wanted
-                assert {r["symbol"] for r in found} == {Book.from_key(record.key).symbol}
-                count += 1
-        assert not rows
-        return count
 
 
 @pytest.fixture
 def make(embedded_kafka, make_config, make_settings):
     """Configuration and topics on the embedded broker."""
-    return _maker(embedded_kafka, make_config, make_settings)
+    return maker(embedded_kafka, make_config, make_settings)
 
 
 @pytest.fixture
 def make_real(kafka, make_config, make_settings):
     """Configuration and topics on Apache Kafka: the embedded broker never gives up a killed member."""
-    return _maker(kafka, make_config, make_settings)
-
-
-def _maker(server, make_config, make_settings):
-    def configured(**sections):
-        sections = sections | {"kafka": {"bootstrap_servers": server.bootstrap_servers}}
-        return make_config(**sections), Topics(make_settings(**sections))
-
-    return configured
+    return maker(kafka, make_config, make_settings)
 
 
 async def test_every_raw_record_becomes_its_rows_and_ranges_tile(make, services):
@@ -198,7 +41,7 @@ async def test_every_raw_record_becomes_its_rows_and_ranges_tile(make, services)
     await line.books(50, first=200)
     await eventually(line.covered)
     assert flattener.terminate() == 0
-    assert await line.assert_each_book_once() == 250
+    assert await line.assert_each_once() == 250
     for records in (await line.normalised()).values():
         assert [record.src_first for record in records[:1]] in ([], [0])
         assert all(before.src_last + 1 == after.src_first for before, after in pairwise(records))
@@ -217,7 +60,7 @@ async def test_a_drained_flattener_leaves_nothing_for_the_next(make, services):
     await line.books(8, first=40)
     await eventually(line.covered)
     assert second.terminate() == 0
-    assert await line.assert_each_book_once() == 48
+    assert await line.assert_each_once() == 48
     new = {p: records[before[TopicPartition(line.norm, p)] :] for p, records in (await line.normalised()).items()}
     old = {p: records[: before[TopicPartition(line.norm, p)]] for p, records in (await line.normalised()).items()}
     for partition, records in new.items():
@@ -242,7 +85,7 @@ async def test_killed_in_the_middle_it_cuts_again_and_every_row_counts_once(make
     await eventually(line.covered)
     assert flattener.terminate() == 0
     assert interrupted
-    assert await line.assert_each_book_once() == 2000
+    assert await line.assert_each_once() == 2000
 
 
 @pytest.mark.docker
@@ -310,31 +153,42 @@ async def _grown(line: Topics, before: int) -> bool:
     return sum((await line.ends(line.norm)).values()) > before or await line.covered()
 
 
-async def test_two_flatteners_share_the_partitions_and_lose_nothing_when_one_goes(make, services):
-    config, line = make(processor={"batch_size": 50})
-    await line.create()
-    await line.books(400)
+async def test_two_flatteners_share_both_topics_and_lose_nothing_when_one_goes(make, services):
+    config, books = make(processor={"batch_size": 50})
+    updates = Topics(books.settings, "fobd")
+    await books.create()
+
+    async def publish(first: int) -> None:
+        await books.books(400, first)
+        await updates.updates(400, first)
+
+    async def covered() -> bool:
+        return await books.covered() and await updates.covered()
+
+    await publish(0)
     first = services.start("flattener", config)
     second = services.start("flattener", config)
-    lag = "cryptoflow_position_lag_records"
     await eventually(
         lambda: all(
-            0 < _partitions(process, lag) < line.settings.channels.raw_fobs.partitions for process in (first, second)
+            0 < _partitions(process, line.raw) < line.partitions
+            for process in (first, second)
+            for line in (books, updates)
         ),
-        what="each has some of the partitions",
+        what="each has some of the partitions of both",
     )
-    await line.books(400, first=400)
-    await eventually(line.covered)
+    await publish(400)
+    await eventually(covered)
     assert first.terminate() == 0
-    await line.books(400, first=800)
-    await eventually(line.covered, timeout=60)
+    await publish(800)
+    await eventually(covered, timeout=60)
     assert second.terminate() == 0
-    assert await line.assert_each_book_once() == 1200
+    assert await books.assert_each_once() == await updates.assert_each_once() == 1200
 
 
-def _partitions(process, name: str) -> int:
+def _partitions(process, topic: str) -> int:
     text = process._get("/metrics") or ""
-    return sum(row.startswith(name + "{") for row in text.splitlines())
+    lags = [row for row in text.splitlines() if row.startswith("cryptoflow_position_lag_records{")]
+    return sum(f'topic="{topic}"' in row for row in lags)
 
 
 async def test_broken_payloads_end_in_dead_letters_and_never_stop_the_line(make, services):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from services.flattener.ceiling import Ceiling
 from services.flattener.cut import Cut
-from services.flattener.flatten import encode, flatten_fobs
+from services.flattener.flatten import encode, flatten_fobd, flatten_fobs
 from services.flattener.message import read
 from services.flattener.publish import Publisher
 from shared.errors import FatalError
 from shared.kafka import MAX_RECORD_BYTES, Producer, Record, TopicPartition
+from shared.lake.schema import NORM_SCHEMAS
 from shared.messages import DeadLetterHeaders
 from shared.venues.levels import LevelParser
-from tests.integration.test_flattener import BOOKS, Topics, body, headers
+from tests.flattener_line import BOOKS, Topics, body, frame, headers
 
 BOOK = BOOKS[0]
 
@@ -23,6 +25,11 @@ async def line(embedded_kafka, make_settings):
     found = Topics(make_settings(kafka={"bootstrap_servers": embedded_kafka.bootstrap_servers}))
     await found.create()
     return found
+
+
+@pytest.fixture
+def updates(line):
+    return Topics(line.settings, "fobd")
 
 
 @pytest.fixture
@@ -67,6 +74,37 @@ async def test_a_record_above_the_limit_is_split_between_messages(line, publishe
     assert norm[-1].src_last == 4
     assert sum(len(n.rows) for n in norm) == 5 * 400
     assert sum(n.headers.dead for n in norm) == 0
+
+
+async def test_updates_above_the_limit_are_halved_until_they_fit(updates, publisher):
+    count, levels = 64, 50
+    records = [
+        Record(updates.raw, 0, i, 0, BOOK.key, frame(BOOK, i, levels), tuple(headers(BOOK, i, type="update")))
+        for i in range(count)
+    ]
+    whole = Cut(0, count - 1, tuple(read("fobd", record) for record in records))
+    limit = len(encode(flatten_fobd(whole.messages[-4:], LevelParser()).batch))
+    await publisher(kind="fobd", norm_topic=updates.norm, most_value_bytes=limit).publish(
+        TopicPartition(updates.raw, 0), whole
+    )
+    norm = (await updates.normalised())[0]
+    assert [n.src_first for n in norm] == [0, *(n.src_last + 1 for n in norm[:-1])]
+    assert len(norm) >= count // 4
+    assert all(len(record.value) <= limit for record in (await updates.all(updates.norm))[0])
+    assert [row["raw_offset"] for n in norm for row in n.rows] == [i for i in range(count) for _ in range(2 * levels)]
+    assert sum(n.headers.dead for n in norm) == 0
+
+
+@pytest.mark.parametrize("kind", ["fobs", "fobd"])
+async def test_lost_offsets_are_a_record_without_rows_in_the_columns_of_its_kind(line, publisher, kind):
+    of_kind = Topics(line.settings, kind)
+    lost = Cut(0, 9, ())
+    await publisher(kind=kind, norm_topic=of_kind.norm).publish(TopicPartition(of_kind.raw, 0), lost)
+    [record] = (await of_kind.all(of_kind.norm))[0]
+    with pa.ipc.open_stream(record.value) as reader:
+        assert reader.schema.equals(NORM_SCHEMAS[kind])
+    [norm] = (await of_kind.normalised())[0]
+    assert (norm.src_first, norm.src_last, norm.headers.lost, norm.rows) == (0, 9, True, [])
 
 
 async def test_one_message_above_the_limit_is_a_dead_letter_and_a_malformed_row(line, publisher):

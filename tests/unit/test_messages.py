@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import messages
 from shared.errors import PoisonMessage, UnknownVersion
 from shared.messages import (
     GAP_CAUSES,
@@ -301,3 +302,22 @@ def test_any_gap_survives_the_wire_and_is_plain_json(cause, last_id, next_id, si
         "next_id": next_id,
         "since_ns": since_ns,
     }
+
+
+@given(
+    st.sampled_from([name for name, _ in SNAPSHOT_WIRE]),
+    st.binary(max_size=4) | st.sampled_from([b"update", b"9" * 19, b"9" * 5000, b"007", b"1_0", b"+1", b"\xd9\xa1"]),
+)
+def test_one_header_changed_in_any_way_is_read_as_header_by_header(name, value):
+    wire = replaced(SNAPSHOT_WIRE, name, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "_plain_raw", lambda _: None)
+        expected = _outcome(wire)
+    assert _outcome(wire) == expected
+
+
+def _outcome(wire):
+    try:
+        return RawHeaders.decode(wire)
+    except (PoisonMessage, UnknownVersion) as error:
+        return type(error), str(error)

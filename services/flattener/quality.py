@@ -1,0 +1,52 @@
+"""What is out of the ordinary about the books of a batch: counted here, never judged, never altered. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from services.flattener.message import Snapshot, Update
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from services.flattener.message import Message
+    from shared.venues.levels import Levels
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How many books of a batch were out of the ordinary; levels of more than 15 significant digits.
+
+    An update is no book: it lists prices in any order, on one side or both. Of updates only the empty ones are counted.
+    """
+
+    levels: int = 0
+    empty: int = 0
+    one_sided: int = 0
+    crossed: int = 0  # best bid at or above best ask
+    unsorted: int = 0  # a side that is not best first
+    repeated: int = 0  # a side that names a price twice in a row
+    imprecise: int = 0
+
+    @classmethod
+    def of(cls, messages: Sequence[Message], levels: Levels) -> Quality:
+        """Of `messages`, whose sides, bids then asks of each, are those of `levels`."""
+        empty = one_sided = crossed = unsorted = repeated = 0
+        end = 0
+        pairs = zip(levels.counts[0::2], levels.counts[1::2], strict=True)
+        for message, (bid_count, ask_count) in zip(messages, pairs, strict=True):
+            start, end = end, end + bid_count + ask_count
+            if not isinstance(message.content, Snapshot):
+                empty += start == end and isinstance(message.content, Update)
+                continue
+            bids, asks = levels.prices[start : start + bid_count], levels.prices[start + bid_count : end]
+            if not (bid_count and ask_count):
+                empty += not bid_count and not ask_count
+                one_sided += bool(bid_count or ask_count)
+            for best_first in (bids[::-1], asks):
+                if not (best_first[1:] > best_first[:-1]).all():
+                    unsorted += bool((best_first[1:] < best_first[:-1]).any())
+                    repeated += bool((best_first[1:] == best_first[:-1]).any())
+            crossed += bool(bid_count and ask_count and bids.max() >= asks.min())
+        return cls(len(levels.prices), empty, one_sided, crossed, unsorted, repeated, levels.imprecise)
