@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BENCHMARKS = {
-    "flatten": "levels/s of one core, 1000-level snapshots, beside json + Python rows",
+    "flatten": "levels/s of one core, 1000-level snapshots and updates, beside json + Python rows",
     "s3writer": "rows/s of one core, norm records → Parquet",
     "backlog": "peak RSS of each service at 1x and 10x backlog",
 }

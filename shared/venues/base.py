@@ -105,8 +105,7 @@ class SnapshotEnvelope:
     asks: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateEnvelope:
+class UpdateEnvelope(NamedTuple):
     """What stands around the levels of a depth update. `bids` and `asks` are slices of the payload: raw JSON arrays."""
 
     symbol: str

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import simdjson
 
@@ -35,8 +36,7 @@ _SHOWN_CHARACTERS = 60
 _DOCUMENT_BYTES = 65_536  # text, masks, tape and values together stay within a core's cache
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(msgspec.Struct, frozen=True):
     """One array, its shape known: `text` is it whole where it is plain and still to be parsed; else `values` are read."""
 
     count: int
