@@ -6,22 +6,25 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
-from simulator.arguments import build_exchange, build_faults, parser
+from simulator.arguments import build_exchange, build_faults, build_stream_limits, parser
 from simulator.control import PREFIX, Control
+from simulator.frame_truth import FrameTruth
 from simulator.markets import MARKET_NAMES
 from simulator.server import Server
+from simulator.stream_connection import Shared
+from simulator.stream_server import STREAM_URLS, StreamServer
 from simulator.truth import Truth
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-ADVANCE_SECONDS = 1.0
 SHUTDOWN_SECONDS = 0.5
 
 
@@ -43,26 +46,28 @@ async def serve(arguments: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     exchange = build_exchange(arguments)
     faults = build_faults(arguments)
+    limits = build_stream_limits(arguments)
     with contextlib.ExitStack() as stack:
         file = None if arguments.truth is None else stack.enter_context(arguments.truth.open("w", encoding="utf-8"))
         if arguments.truth_bodies is not None:
             arguments.truth_bodies.mkdir(parents=True, exist_ok=True)
-        await _listen(Server(exchange, faults, Truth(file, arguments.truth_bodies), stopping), arguments)
+        frames = None if arguments.truth_frames is None else stack.enter_context(arguments.truth_frames.open("wb"))
+        server = Server(exchange, faults, Truth(file, arguments.truth_bodies), stopping)
+        shared = Shared(limits, faults, FrameTruth(frames), stopping, time.monotonic)
+        await _listen(server, StreamServer(exchange, shared), arguments)
 
 
-async def _listen(server: Server, arguments: argparse.Namespace) -> None:
+async def _listen(server: Server, streams: StreamServer, arguments: argparse.Namespace) -> None:
     app = web.Application()
-    app.add_routes([*server.routes(), *Control(server).routes()])
+    app.add_routes([*server.routes(), *streams.routes(), *Control(server, streams).routes()])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, arguments.host, arguments.port).start()
         _announce(arguments.host, runner.addresses[0][1])
-        while not server.stopping.is_set():
-            server.exchange.advance()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(server.stopping.wait(), ADVANCE_SECONDS)
+        await streams.pump()
     finally:
+        streams.end()
         await runner.cleanup()
 
 
@@ -70,7 +75,12 @@ def _announce(host: str, port: int) -> None:
     """The one line on stdout."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     url = f"http://{shown}:{port}"
-    line = {"port": port, "rest": dict.fromkeys(MARKET_NAMES, url), "control": url + PREFIX}
+    line = {
+        "port": port,
+        "rest": dict.fromkeys(MARKET_NAMES, url),
+        "stream": {name: f"ws://{shown}:{port}{path}" for name, path in STREAM_URLS.items()},
+        "control": url + PREFIX,
+    }
     sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
     sys.stdout.flush()
 

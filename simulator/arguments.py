@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from simulator.book import IDS_PER_MS
-from simulator.capture import CaptureMarket, captured_markets
+from simulator.capture import CaptureMarket
+from simulator.capture_files import captured_markets
 from simulator.clock import EventClock
 from simulator.exchange import Exchange, synthetic
 from simulator.fault_kinds import KINDS
 from simulator.faults import Faults, Rule
+from simulator.firehose import FirehoseMarket
+from simulator.frame_faults import FRAME_KINDS
 from simulator.markets import WEIGHT_LIMITS
+from simulator.stream_limits import MAX_AGE_SECONDS, StreamLimits
 from simulator.weights import Weights
 
 if TYPE_CHECKING:
@@ -29,10 +33,11 @@ def parser() -> argparse.ArgumentParser:
     """Every option with its default."""
     made = argparse.ArgumentParser(
         prog="python -m simulator",
-        description="An exchange that speaks Binance's REST for USDⓈ-M futures, COIN-M futures and spot on one port. "
+        description="An exchange that speaks Binance's REST and websocket streams for USDⓈ-M futures, COIN-M futures and "
+        "spot on one port. "
         "Prints one JSON line with its port when it listens; ends on SIGTERM or SIGINT.",
-        epilog="Control API under /_sim/: faults (GET lists the kinds), truth, counters, symbols, book, clock, step, "
-        "speed, weights, health.",
+        epilog="Control API under /_sim/: faults (GET lists the kinds), truth, counters, symbols, listings, book, clock, "
+        "step, speed, weights, flush, health.",
     )
     listen = made.add_argument_group("where it listens")
     listen.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
@@ -57,6 +62,17 @@ def parser() -> argparse.ArgumentParser:
         help="play a recorded session in the place of its market's books; may be repeated",
     )
     books.add_argument("--hold", action="store_true", help="of a capture serve the recorded bodies for ever")
+    books.add_argument(
+        "--await-subscriptions",
+        action="store_true",
+        help="a capture begins when all its symbols are subscribed to (default: with the first SUBSCRIBE or request)",
+    )
+    books.add_argument(
+        "--firehose",
+        type=_share,
+        metavar="FRAMES_PER_SECOND",
+        help="send a capture's frames again and again at this rate, ids rewritten to chain; books do not follow",
+    )
     limits = made.add_argument_group("request limits, per minute and source address")
     limits.add_argument(
         "--futures-weight-limit",
@@ -82,11 +98,67 @@ def parser() -> argparse.ArgumentParser:
         metavar="F",
         help="factor on ban times of 2 minutes and up (default: 1)",
     )
+    _add_stream_limits(made)
     faults = made.add_argument_group("faults and truth")
     faults.add_argument("--faults", type=Path, metavar="FILE", help="a JSON list of rules in force from the start")
     faults.add_argument("--truth", type=Path, metavar="FILE", help="log every response as a JSON line; overwritten")
     faults.add_argument("--truth-bodies", type=Path, metavar="DIR", help="keep every distinct body by its SHA-256")
+    faults.add_argument(
+        "--truth-frames",
+        type=Path,
+        metavar="FILE",
+        help="log every event and its fate at every connection; overwritten",
+    )
     return made
+
+
+def _add_stream_limits(made: argparse.ArgumentParser) -> None:
+    limits = made.add_argument_group("limits of websocket connections")
+    limits.add_argument(
+        "--messages-per-second", type=_whole, metavar="N", help="from a client (default: futures 10, spot 5)"
+    )
+    limits.add_argument("--max-streams", type=_whole, default=1024, metavar="N", help="of one (default: %(default)s)")
+    limits.add_argument(
+        "--max-connection-age",
+        type=_share,
+        default=MAX_AGE_SECONDS,
+        metavar="SECONDS",
+        help="then it is closed; 0: never (default: %(default)g)",
+    )
+    limits.add_argument(
+        "--ping-seconds",
+        type=_share,
+        metavar="SECONDS",
+        help="between pings; what may pass without a pong scales with it (default: futures 180, spot 20)",
+    )
+    limits.add_argument(
+        "--connects-per-five-minutes",
+        type=_whole,
+        default=300,
+        metavar="N",
+        help="attempts of a source address in a market, 429 beyond (default: %(default)s)",
+    )
+    limits.add_argument(
+        "--slow-consumer-bytes",
+        type=_whole,
+        default=32 * 1024 * 1024,
+        metavar="N",
+        help="unsent for more than a second: cut off; 0: never (default: %(default)s)",
+    )
+
+
+def build_stream_limits(arguments: argparse.Namespace) -> StreamLimits:
+    """The limits of connections as asked for. Raises `ValueError` for pings without a pause."""
+    if arguments.ping_seconds == 0:
+        raise ValueError("--ping-seconds 0 would ping without a pause")
+    return StreamLimits(
+        messages_per_second=arguments.messages_per_second,
+        ping_seconds=arguments.ping_seconds,
+        max_streams=arguments.max_streams,
+        max_age_seconds=arguments.max_connection_age,
+        connects_per_five_minutes=arguments.connects_per_five_minutes,
+        slow_consumer_bytes=arguments.slow_consumer_bytes,
+    )
 
 
 def build_exchange(arguments: argparse.Namespace) -> Exchange:
@@ -109,13 +181,18 @@ def build_exchange(arguments: argparse.Namespace) -> Exchange:
         for market in markets:
             folders.setdefault(market, []).append(folder)
     for market, of_market in folders.items():
-        sources[market] = CaptureMarket(market, clock, of_market, hold=arguments.hold)
+        if arguments.firehose:
+            sources[market] = FirehoseMarket(market, clock, of_market, per_second=arguments.firehose)
+        else:
+            sources[market] = CaptureMarket(
+                market, clock, of_market, hold=arguments.hold, await_all=arguments.await_subscriptions
+            )
     return Exchange(sources, weights)
 
 
 def build_faults(arguments: argparse.Namespace) -> Faults:
     """The rules of ``--faults``. Raises `ValueError` where the file is wrong."""
-    faults = Faults(KINDS, arguments.seed)
+    faults = Faults(KINDS, arguments.seed, FRAME_KINDS)
     if arguments.faults is not None:
         try:
             rules = msgspec.json.decode(arguments.faults.read_bytes(), type=list[Rule])

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from simulator.instruments import decimal_text
+import msgspec
+
 from simulator.markets import depth_body
 
 if TYPE_CHECKING:
@@ -98,15 +99,18 @@ class Side:
         if rank not in self._lots:
             insort(self._ranks, rank)
         self._lots[rank] = lots
-        item = self._instrument
-        price = decimal_text(tick * item.tick_units, item.price_decimals)
-        quantity = decimal_text(lots * item.lot_units, item.quantity_decimals)
-        self._texts[rank] = f'["{price}","{quantity}"]'.encode()
+        self._texts[rank] = self._instrument.level(tick, lots)
 
     def render(self, limit: int) -> bytes:
         """The best `limit` levels as JSON pairs joined by commas."""
         texts = self._texts
         return b",".join([texts[rank] for rank in self._ranks[:limit]])
+
+    def levels(self) -> list[tuple[str, str]]:
+        """All levels, best first, as price and quantity texts."""
+        return [
+            (price, quantity) for rank in self._ranks for price, quantity in (msgspec.json.decode(self._texts[rank]),)
+        ]
 
 
 class Book:
@@ -139,6 +143,11 @@ class Book:
             self._answers.clear()
         return diffs
 
+    def set_status(self, status: str, now_ms: int) -> None:
+        """From `now_ms` on it trades or not; what a halt left out never happened."""
+        self.instrument = replace(self.instrument, status=status)
+        self._next_ms = max(self._next_ms, now_ms + 1)
+
     def answer(self, limit: int) -> Answer:
         """The depth answer for `limit` levels a side, rendered once per change."""
         answer = self._answers.get(limit)
@@ -162,6 +171,10 @@ class Book:
             )
             self._answers[limit] = answer
         return answer
+
+    def levels(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Bids and asks, best first, as texts: the whole book."""
+        return self.bids.levels(), self.asks.levels()
 
     def _fill(self) -> None:
         """The first book: dense at the front, with holes further out."""

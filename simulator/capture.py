@@ -1,21 +1,24 @@
-"""A recorded session of the real venue, played: the recorded REST bodies verbatim, then what they would have become.
+"""A recorded session of the real venue, played: recorded REST bodies and frames verbatim, then what they lead to.
 
 Each recording has one snapshot per symbol. The first answer for a symbol is that snapshot, byte for byte (as is every
-later one until the first diff after it); the others are synthesised from the book rebuilt by event time, with
-lastUpdateId = the last applied u. Time comes from the events (E), never from the recorder's clock, which is off in some
-sessions. The session's clock begins at the first depth request. Nothing is written and nothing is sent from here.
+later one until the first diff after it); the others are synthesised from the book at the last event that went out, with
+lastUpdateId = its u. Frames go out by event time (E), never by the recorder's clock, which is off in some sessions.
+
+The session's clock begins with the first depth request or SUBSCRIBE. It stands still before a frame that would not fit:
+one of a symbol that was subscribed to, beyond its recorded snapshot, while that snapshot has reached nobody.
 """
 
 from __future__ import annotations
 
-import gzip
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from simulator.capture_book import CaptureBook, DepthEvent
+from simulator.capture_book import CaptureBook
+from simulator.capture_files import Recorded, read_answers, read_events
 from simulator.exchange_info import exchange_info
+from simulator.feed import Feed
 from simulator.instruments import instrument_like
 from simulator.markets import MARKETS, MarketName, unknown_symbol
 
@@ -24,131 +27,143 @@ if TYPE_CHECKING:
 
     from simulator.book import Answer
     from simulator.clock import EventClock
-
-
-class Recorded(msgspec.Struct):
-    """One file of ``http/``."""
-
-    url: str
-    body: str
-
-
-class _Line(msgspec.Struct):
-    """One line of ``ws.jsonl``."""
-
-    raw: str
-
-
-class _Frame(msgspec.Struct):
-    """A combined stream's frame."""
-
-    data: msgspec.Raw
-
-
-_LINES = msgspec.json.Decoder(_Line)
-_FRAMES = msgspec.json.Decoder(_Frame)
-_EVENTS = msgspec.json.Decoder(DepthEvent)
-DEPTH_MARK = b"depthUpdate"
+    from simulator.depth_event import Event
+    from simulator.frame_truth import FrameTruth
 
 
 class CaptureMarket:
-    """One market as one or more folders recorded it. With `hold` the recorded bodies are served for ever."""
+    """One market as one or more folders recorded it; a symbol comes from the first folder that has it.
 
-    def __init__(self, market: MarketName, clock: EventClock, folders: list[Path], *, hold: bool = False) -> None:
+    With `hold` the recorded bodies are served for ever. With `await_all` the session begins when every symbol is
+    subscribed to, however long its subscribers take.
+    """
+
+    def __init__(
+        self,
+        market: MarketName,
+        clock: EventClock,
+        folders: list[Path],
+        *,
+        hold: bool = False,
+        await_all: bool = False,
+    ) -> None:
         self.clock = clock
-        self._market = MARKETS[market]
+        self.feed = Feed(market)
+        self.market = MARKETS[market]
+        self.books: dict[str, CaptureBook] = {}
+        self.frames: list[tuple[int, CaptureBook, Event]] = []  # ms since the session began, in the order of that
         self._hold = hold
+        self._await_all = await_all
         self._info: bytes | None = None
-        self._books: dict[str, CaptureBook] = {}
+        self._next = 0  # of `frames`
+        self._started_ms: int | None = None  # what the clock said when the session was at 0
         for folder in folders:
-            for recorded in _recorded(folder):
-                self._take(recorded)
-            for event in _events(folder):
-                book = self._books.get(event.s)
-                if book is not None:
-                    book.events.append(event)
-        if not self._books:
+            self._read(folder)
+        if not self.books:
             raise ValueError(f"no depth answer of {market} in {', '.join(str(folder) for folder in folders)}")
-        self._begin_ms = min(book.begin_ms for book in self._books.values())
-        self._started_ms: int | None = None  # what the clock said at the first depth request
+        self.frames.sort(key=lambda frame: frame[0])  # stable: a symbol's own order stays
 
     def symbols(self) -> list[str]:
         """Those with a recorded snapshot."""
-        return list(self._books)
+        return list(self.books)
 
     def info(self, weight_limit: int) -> bytes:
         """The recorded exchangeInfo verbatim (its symbols may be more than those with a book), else one made up."""
         if self._info is not None:
             return self._info
-        listed = [instrument_like(self._market.name, symbol, *book.sample()) for symbol, book in self._books.items()]
-        info = exchange_info(self._market.name, listed, weight_limit=weight_limit, server_time_ms=self._begin_ms)
+        listed = [instrument_like(self.market.name, symbol, *book.sample()) for symbol, book in self.books.items()]
+        begin_ms = min(book.begin_ms for book in self.books.values())
+        info = exchange_info(self.market.name, listed, weight_limit=weight_limit, server_time_ms=begin_ms)
         return msgspec.json.encode(info)
 
     def book(self, symbol: str) -> CaptureBook:
         """The rebuilt book of a symbol. Raises `Refusal` for one that was not recorded."""
-        if symbol not in self._books:
+        if symbol not in self.books:
             raise unknown_symbol()
-        return self._books[symbol]
-
-    def event_ms(self) -> int:
-        """Event time of the session now: its beginning, until the first depth request starts the clock."""
-        now_ms = self.clock.now_ms()
-        if self._started_ms is None:
-            return self._begin_ms
-        return self._begin_ms + now_ms - self._started_ms
+        return self.books[symbol]
 
     def answer(self, symbol: str, limit: int) -> Answer:
         """See the module."""
         book = self.book(symbol)
-        if self._started_ms is None:
-            self._started_ms = self.clock.now_ms()
+        self._begin()
+        self.advance()
         if not self._hold and book.polled:
-            book.advance(self.event_ms())
+            book.advance()
         return book.answer(limit)
 
     def served(self, symbol: str) -> None:
         """From now on the book moves: its recorded body has reached someone whole."""
-        self._books[symbol].polled = True
+        self.books[symbol].polled = True
 
     def advance(self) -> None:
-        """Books are cheap to catch up, a symbol that was not polled yet must not move."""
+        """Sends every frame whose time has come. Books follow when they are asked for."""
+        if self._started_ms is None:
+            return
+        now_ms = self.clock.now_ms()
+        while self._next < len(self.frames):
+            at_ms, book, event = self.frames[self._next]
+            if at_ms > now_ms - self._started_ms:
+                return
+            if self._held(book, event):
+                self._started_ms = now_ms - at_ms
+                return
+            self._next += 1
+            book.passed += 1
+            if book.symbol in self.feed.watched:
+                self.feed.publish(event)
 
-    def _take(self, recorded: Recorded) -> None:
+    def watch(self, name: str, truth: FrameTruth) -> None:
+        """See `MarketSource`. The truth of a symbol begins with its recorded body and holds what went by already."""
+        book = next((book for book in self.books.values() if book.symbol.lower() == name), None)
+        if book is None:
+            return
+        if book.symbol not in self.feed.watched:
+            self.feed.watched.add(book.symbol)
+            truth.base(self.market.name, book.symbol, book.recorded_id, *book.recorded_levels())
+            for event in book.events[: book.passed]:
+                truth.event(self.market.name, event)
+        self._begin()
+
+    def list_symbol(self, symbol: str, status: str | None, truth: FrameTruth) -> None:  # noqa: ARG002
+        """A recorded list is what it was."""
+        raise ValueError(f"{self.market.name} is a recorded session, {symbol} cannot be listed in it or taken off")
+
+    def progress(self) -> dict[str, object]:
+        """Frames in all and passed, whether the session has ended, and whose recorded bodies it waits for."""
+        return {
+            "frames": len(self.frames),
+            "passed": self._next,
+            "ended": self._next == len(self.frames),
+            "not_served": [book.symbol for book in self.books.values() if not book.polled],
+        }
+
+    def _begin(self) -> None:
+        if self._started_ms is None and (not self._await_all or self.feed.watched == self.books.keys()):
+            self._started_ms = self.clock.now_ms()
+
+    def _held(self, book: CaptureBook, event: Event) -> bool:
+        return not book.polled and event.last_id > book.recorded_id and book.symbol in self.feed.watched
+
+    def _read(self, folder: Path) -> None:
+        """Takes what this folder has of symbols that no folder before it had."""
+        new: dict[str, CaptureBook] = {}
+        for recorded in read_answers(folder):
+            self._take(recorded, new)
+        for event in read_events(folder):
+            if event.symbol in new:
+                new[event.symbol].events.append(event)
+        begin_ms = min((book.begin_ms for book in new.values()), default=0)
+        for book in new.values():
+            self.frames.extend((event.event_ms - begin_ms, book, event) for event in book.events)
+        self.books |= new
+
+    def _take(self, recorded: Recorded, new: dict[str, CaptureBook]) -> None:
         url = urlsplit(recorded.url)
-        if url.path == self._market.prefix + "/exchangeInfo":
+        if url.path == self.market.prefix + "/exchangeInfo":
             self._info = recorded.body.encode()
-        elif url.path == self._market.prefix + "/depth":
+        elif url.path == self.market.prefix + "/depth":
             query = parse_qs(url.query)
-            limit = int(query.get("limit", [str(self._market.default_limit)])[0])
+            limit = int(query.get("limit", [str(self.market.default_limit)])[0])
             symbol = query["symbol"][0]
-            self._books.setdefault(symbol, CaptureBook(self._market, symbol, recorded.body.encode(), limit))
-
-
-def captured_markets(folder: Path) -> set[MarketName]:
-    """The markets a folder has depth answers of, known from the paths of the recorded urls."""
-    return {
-        name
-        for recorded in _recorded(folder)
-        for name, market in MARKETS.items()
-        if urlsplit(recorded.url).path == market.prefix + "/depth"
-    }
-
-
-def _recorded(folder: Path) -> list[Recorded]:
-    """The HTTP answers of a session, in order. Raises `ValueError` where the folder is no capture."""
-    files = sorted((folder / "http").glob("*.json"))
-    if not files:
-        raise ValueError(f"{folder} is not a capture: it has no http/*.json")
-    return [msgspec.json.decode(file.read_bytes(), type=Recorded) for file in files]
-
-
-def _events(folder: Path) -> list[DepthEvent]:
-    """All diff events of a session in recorded order."""
-    plain, packed = folder / "ws.jsonl", folder / "ws.jsonl.gz"
-    if plain.exists():
-        lines = plain.read_bytes().splitlines()
-    elif packed.exists():
-        lines = gzip.decompress(packed.read_bytes()).splitlines()
-    else:
-        return []
-    return [_EVENTS.decode(_FRAMES.decode(_LINES.decode(line).raw).data) for line in lines if DEPTH_MARK in line]
+            if symbol not in self.books:
+                new.setdefault(symbol, CaptureBook(self.market, symbol, recorded.body.encode(), limit))

@@ -14,34 +14,40 @@ from simulator.book import Answer
 from simulator.markets import depth_body
 
 if TYPE_CHECKING:
+    from simulator.depth_event import Event
     from simulator.markets import Market
 
 
-class DepthEvent(msgspec.Struct):
-    """A diff as received; the levels stay raw until they are applied."""
+Pair = tuple[str, str]
 
-    E: int
-    s: str
-    U: int
-    u: int
-    b: msgspec.Raw
-    a: msgspec.Raw
+
+class _Changes(msgspec.Struct):
+    """What an event does to a book."""
+
+    b: list[Pair]
+    a: list[Pair]
     T: int | None = None
 
 
-Pair = tuple[str, str]
-_PAIRS = msgspec.json.Decoder(list[Pair])
+_CHANGES = msgspec.json.Decoder(_Changes)
 
 
 class CaptureBook:
-    """The recorded body, and the book from it on. `events` are appended in recorded order before the first `advance`."""
+    """The recorded body, and the book from it on. `events` are appended in recorded order before the first `advance`.
+
+    `passed` of them have gone out (or would have, had anyone listened).
+    """
 
     def __init__(self, market: Market, symbol: str, body: bytes, limit: int) -> None:
         value = msgspec.json.decode(body)
         self.symbol = symbol
-        self.events: list[DepthEvent] = []
+        self.events: list[Event] = []
+        self.passed = 0
         self.polled = False
-        self.last_update_id: int = value["lastUpdateId"]
+        self.body = body
+        self.recorded_limit = limit
+        self.recorded_id: int = value["lastUpdateId"]
+        self.last_update_id = self.recorded_id
         self._market = market
         self._pair = str(value.get("pair", symbol))
         self._snapshot_ms: int | None = value.get("E")
@@ -64,34 +70,25 @@ class CaptureBook:
     @property
     def begin_ms(self) -> int:
         """The earliest event time known of this symbol."""
-        known = [event.E for event in self.events[:1]] + ([self._snapshot_ms] if self._snapshot_ms else [])
+        known = [event.event_ms for event in self.events[:1]] + ([self._snapshot_ms] if self._snapshot_ms else [])
         return min(known, default=0)
 
-    @property
-    def end_ms(self) -> int:
-        """The latest event time known of this symbol."""
-        known = [event.E for event in self.events[-1:]] + ([self._snapshot_ms] if self._snapshot_ms else [])
-        return max(known, default=0)
+    def recorded_levels(self) -> tuple[list[Pair], list[Pair]]:
+        """Bids and asks of the recorded body, best first."""
+        value = msgspec.json.decode(self.body)
+        return list(_side(value["bids"]).values()), list(_side(value["asks"]).values())
 
     def sample(self) -> Pair:
         """The texts of one price and one quantity, which show the venue's decimals."""
         return next(iter((self._bids or self._asks or {0.0: ("1.0", "1")}).values()))
 
-    def advance(self, event_ms: int) -> int:
-        """Applies what happened up to `event_ms`; events the snapshot holds already (u ≤ lastUpdateId) are passed over.
-
-        Returns how many were applied.
-        """
-        applied = 0
-        while self._next < len(self.events) and event_ms >= self.events[self._next].E:
-            event = self.events[self._next]
-            self._next += 1
-            if event.u > self.last_update_id:
+    def advance(self) -> None:
+        """Applies every event that has passed, but for those the snapshot holds already (u ≤ lastUpdateId)."""
+        for event in self.events[self._next : self.passed]:
+            if event.last_id > self.last_update_id:
                 self._apply(event)
-                applied += 1
-        if applied:
-            self._answers.clear()
-        return applied
+                self._answers.clear()
+        self._next = self.passed
 
     def answer(self, limit: int) -> Answer:
         """The depth answer of now: the recorded one while nothing moved and as many levels are asked for as then."""
@@ -127,16 +124,17 @@ class CaptureBook:
                 digest.update(f"{letter} {price} {quantity}\n".encode())
         return digest.hexdigest()
 
-    def _apply(self, event: DepthEvent) -> None:
-        for side, raw in ((self._bids, event.b), (self._asks, event.a)):
-            for price, quantity in _PAIRS.decode(raw):
+    def _apply(self, event: Event) -> None:
+        changes = _CHANGES.decode(event.text)
+        for side, levels in ((self._bids, changes.b), (self._asks, changes.a)):
+            for price, quantity in levels:
                 if quantity.strip("0.") == "":
                     side.pop(float(price), None)
                 else:
                     side[float(price)] = (price, quantity)
-        self.last_update_id = event.u
-        self._event_ms = event.E
-        self._transaction_ms = event.E if event.T is None else event.T
+        self.last_update_id = event.last_id
+        self._event_ms = event.event_ms
+        self._transaction_ms = event.event_ms if changes.T is None else changes.T
 
 
 def _side(levels: list[list[Any]]) -> dict[float, Pair]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 from aiohttp import web
 
+from simulator.capture import CaptureMarket
 from simulator.faults import Rule
-from simulator.markets import Refusal, WeightGroup
+from simulator.markets import MarketName, Refusal, WeightGroup
 
 if TYPE_CHECKING:
     from simulator.server import Server
+    from simulator.stream_server import StreamServer
 
 PREFIX = "/_sim"
 WHOLE_BOOK = 10**9  # levels a side
@@ -42,11 +44,20 @@ class WeightChange(msgspec.Struct, forbid_unknown_fields=True):
     pardon: bool = False
 
 
-class Control:
-    """Handlers over a running `Server`. Every answer is JSON; what is wrong with a request is said with status 400."""
+class Listing(msgspec.Struct, forbid_unknown_fields=True):
+    """A symbol's status from now on; without one it leaves the list."""
 
-    def __init__(self, server: Server) -> None:
+    market: MarketName
+    symbol: str
+    status: str | None = "TRADING"
+
+
+class Control:
+    """Handlers over a running server. Every answer is JSON; what is wrong with a request is said with status 400."""
+
+    def __init__(self, server: Server, streams: StreamServer) -> None:
         self._server = server
+        self._streams = streams
 
     def routes(self) -> list[web.RouteDef]:
         """All of them."""
@@ -57,11 +68,13 @@ class Control:
             web.get(PREFIX + "/truth", self.truth),
             web.get(PREFIX + "/counters", self.counters),
             web.get(PREFIX + "/symbols", self.symbols),
+            web.post(PREFIX + "/listings", self.listings),
             web.get(PREFIX + "/book", self.book),
             web.get(PREFIX + "/clock", self.clock),
             web.post(PREFIX + "/step", self.step),
             web.post(PREFIX + "/speed", self.speed),
             web.post(PREFIX + "/weights", self.weights),
+            web.post(PREFIX + "/flush", self.flush),
             web.get(PREFIX + "/health", self.health),
         ]
 
@@ -70,11 +83,14 @@ class Control:
         return _json({"ok": True})
 
     async def faults(self, _: web.Request) -> web.Response:
-        """The kinds there are and the rules in force."""
-        kinds = [
-            {"kind": kind.name, "effect": kind.effect, "what": kind.what} for kind in self._server.faults.kinds.values()
+        """The kinds there are (``stream_kinds``: for rules with the path ``stream``) and the rules in force."""
+        faults = self._server.faults
+        kinds = [{"kind": kind.name, "effect": kind.effect, "what": kind.what} for kind in faults.kinds.values()]
+        stream_kinds = [
+            {"kind": kind.name, "effect": kind.effect, "what": kind.what, "when": kind.when}
+            for kind in faults.stream_kinds.values()
         ]
-        return _json({"kinds": kinds, "rules": self._server.faults.rules})
+        return _json({"kinds": kinds, "stream_kinds": stream_kinds, "rules": faults.rules})
 
     async def add_faults(self, request: web.Request) -> web.Response:
         """One rule, or a list of them."""
@@ -101,12 +117,31 @@ class Control:
         return _json({"entries": entries})
 
     async def counters(self, _: web.Request) -> web.Response:
-        """What was served and what it weighed."""
-        return _json(self._server.truth.counters() | {"weights": self._server.exchange.weights.report()})
+        """What was served and what it weighed; ``stream``: what was sent; ``captures``: how far sessions have come."""
+        sources = self._server.exchange.sources
+        more = {
+            "weights": self._server.exchange.weights.report(),
+            "stream": self._streams.counters(),
+            "captures": {
+                name: source.progress() for name, source in sources.items() if isinstance(source, CaptureMarket)
+            },
+        }
+        return _json(self._server.truth.counters() | more)
 
     async def symbols(self, _: web.Request) -> web.Response:
         """Symbols that have a book, by market."""
         return _json({name: source.symbols() for name, source in self._server.exchange.sources.items()})
+
+    async def listings(self, request: web.Request) -> web.Response:
+        """``{"market": …, "symbol": …, "status": …}``: lists a symbol, gives it a status, or (null) takes it off."""
+        listing = await _body(request, Listing)
+        source = self._server.exchange.sources[listing.market]
+        try:
+            source.list_symbol(listing.symbol, listing.status, self._streams.truth)
+        except ValueError as error:
+            raise _bad_request(str(error)) from error
+        self._streams.flush()
+        return await self.symbols(request)
 
     async def book(self, request: web.Request) -> web.Response:
         """``?market=&symbol=``: the whole book of now in the venue's words, without weight, faults or a trace."""
@@ -129,11 +164,11 @@ class Control:
         )
 
     async def step(self, request: web.Request) -> web.Response:
-        """``{"ms": …}`` moves every event clock on at once (default 1000)."""
+        """``{"ms": …}`` moves every event clock on at once (default 1000); when it returns, the diffs have been sent."""
         step = await _body(request, Step)
         for clock in self._server.exchange.clocks():
             clock.step(step.ms)
-        self._server.exchange.advance()
+        self._streams.tick()
         return await self.clock(request)
 
     async def speed(self, request: web.Request) -> web.Response:
@@ -155,6 +190,12 @@ class Control:
         if change.pardon:
             weights.pardon()
         return _json({"limits": weights.limits, "ban_after": weights.ban_after, "ban_scale": weights.ban_scale})
+
+    async def flush(self, _: web.Request) -> web.Response:
+        """When it returns, everything that happened is in the file of ``--truth-frames``."""
+        self._streams.flush()
+        self._streams.truth.flush()
+        return _json({"ok": True})
 
 
 async def _body(request: web.Request, wanted: type[Wanted]) -> Wanted:

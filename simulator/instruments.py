@@ -5,7 +5,8 @@ The list does not depend on the seed (the seed moves books, not listings). Nothi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Instrument:
     def lot_size(self) -> str:
         """As the filter prints it."""
         return decimal_text(self.lot_units, self.quantity_decimals)
+
+    def level(self, tick: int, lots: int) -> bytes:
+        """A price level as every body and event words it; 0 lots keep their decimals."""
+        price = decimal_text(tick * self.tick_units, self.price_decimals)
+        quantity = decimal_text(lots * self.lot_units, self.quantity_decimals)
+        return f'["{price}","{quantity}"]'.encode()
 
 
 # base, price in USD, decimals of the USDⓈ-M price, tick in last decimals, decimals of the quantity
@@ -110,6 +117,26 @@ def instruments(market: MarketName, count: int) -> list[Instrument]:
             _listing(market, symbol, (symbol.removesuffix("USDT"), 1.0, 4, 1, 0), levels=(0, 0), status=status)
         )
     return listed
+
+
+def new_listing(market: MarketName, symbol: str, status: str) -> Instrument:
+    """A listing that no table knows, with a price made from its name. Raises `ValueError` for an impossible symbol."""
+    pair, _, term = symbol.partition("_")
+    quote = next((known for known in KNOWN_QUOTES if pair.endswith(known) and pair != known), "")
+    if not quote or (market == "inverse") != bool(term):
+        raise ValueError(
+            f"{symbol!r} is no symbol of {market}: it needs a base, one of {', '.join(KNOWN_QUOTES)}, _PERP"
+        )
+    seed = zlib.crc32(symbol.encode())
+    item = _listing(
+        market,
+        symbol,
+        (pair.removesuffix(quote), 0.5 + seed % 9973 / 100, 4, 1, seed % 3),
+        levels=(1050 + seed % 300, 1050 + seed % 250),
+        contract_type="PERPETUAL" if market != "inverse" or term == "PERP" else "CURRENT_QUARTER",
+        status=status,
+    )
+    return replace(item, quote=quote)
 
 
 def instrument_like(market: MarketName, symbol: str, price: str, quantity: str) -> Instrument:

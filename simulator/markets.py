@@ -130,3 +130,32 @@ def depth_body(
             msgspec.json.encode(pair),
         )
     return b'%s"bids":[%s],"asks":[%s]}' % (head, bids, asks)
+
+
+def event_body(
+    market: MarketName,
+    *,
+    symbol: str,
+    pair: str,
+    ids: tuple[int, int, int],
+    event_ms: int,
+    transaction_ms: int,
+    bids: bytes,
+    asks: bytes,
+) -> bytes:
+    """A depth event exactly as the market words it. `ids` are U, u and pu; `bids` and `asks` as in `depth_body`."""
+    name = msgspec.json.encode(symbol)
+    first, last, previous = ids
+    if market == "spot":
+        head = b'{"e":"depthUpdate","E":%d,"s":%s,"U":%d,"u":%d,' % (event_ms, name, first, last)
+        return b'%s"b":[%s],"a":[%s]}' % (head, bids, asks)
+    head = b'{"e":"depthUpdate","E":%d,"T":%d,"s":%s,"ps":%s,"U":%d,"u":%d,"pu":%d,' % (
+        event_ms,
+        transaction_ms,
+        name,
+        msgspec.json.encode(pair),
+        first,
+        last,
+        previous,
+    )
+    return b'%s"b":[%s],"a":[%s],"st":%d}' % (head, bids, asks, 1 if market == "future" else 2)

@@ -64,13 +64,13 @@ async def send(request: web.Request, reply: Reply, stopping: asyncio.Event) -> t
         return response, Delivery(None, 0, complete=False)
     transport.set_write_buffer_limits(high=0)  # so that draining means the socket took it all
     if reply.delay_seconds:
-        await _wait(request, reply.delay_seconds, stopping)
+        await wait(request, reply.delay_seconds, stopping)
     if reply.way == "stall":
-        await _wait(request, reply.seconds or None, stopping)
-        _drop(transport, reset=False)
+        await wait(request, reply.seconds or None, stopping)
+        drop(transport, reset=False)
         return response, Delivery(None, 0, complete=False)
     if reply.way in {"reset-before-headers", "close-before-headers"}:
-        _drop(transport, reset=reply.way == "reset-before-headers")
+        drop(transport, reset=reply.way == "reset-before-headers")
         return response, Delivery(None, 0, complete=False)
     sent = 0
     try:
@@ -81,13 +81,13 @@ async def send(request: web.Request, reply: Reply, stopping: asyncio.Event) -> t
         await response.prepare(request)
         for part, pause_seconds in _parts(reply):
             if pause_seconds:
-                await _wait(request, pause_seconds, stopping)
+                await wait(request, pause_seconds, stopping)
             await response.write(part)
             await request.writer.drain()
             sent += len(part)
         if reply.way in {"reset-after-headers", "cut", "chunked-cut"}:
             await request.writer.drain()
-            _drop(transport, reset=reply.way == "reset-after-headers")
+            drop(transport, reset=reply.way == "reset-after-headers")
             return response, Delivery(reply.status, sent, complete=False)
         await response.write_eof()
         await request.writer.drain()
@@ -114,7 +114,7 @@ def _parts(reply: Reply) -> list[tuple[bytes, float]]:
     return [(body, 0.0)]
 
 
-async def _wait(request: web.Request, seconds: float | None, stopping: asyncio.Event) -> None:
+async def wait(request: web.Request, seconds: float | None, stopping: asyncio.Event) -> None:
     """Until the time is over (None = never), the client has gone, or the simulator stops."""
     loop = asyncio.get_running_loop()
     until = None if seconds is None else loop.time() + seconds
@@ -125,7 +125,7 @@ async def _wait(request: web.Request, seconds: float | None, stopping: asyncio.E
         await asyncio.sleep(left)
 
 
-def _drop(transport: asyncio.Transport, *, reset: bool) -> None:
+def drop(transport: asyncio.Transport, *, reset: bool) -> None:
     """Ends the connection; with `reset` by a RST instead of a FIN."""
     if reset:
         sock = transport.get_extra_info("socket")

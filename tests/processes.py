@@ -155,6 +155,11 @@ class Simulator(Process):
         return f"http://127.0.0.1:{self.announced['port']}"
 
     @property
+    def stream_urls(self) -> dict[str, str]:
+        """By market, as `stream_url` takes them."""
+        return dict(self.announced["stream"])
+
+    @property
     def control(self) -> str:
         return str(self.announced["control"])
 

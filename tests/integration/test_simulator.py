@@ -47,7 +47,7 @@ async def get(client, url):
 
 async def test_it_says_where_it_listens_and_speaks_for_three_markets(client):
     with running("--speed", 0) as (line, _):
-        assert set(line) == {"port", "rest", "control"}
+        assert set(line) == {"port", "rest", "stream", "control"}
         assert set(line["rest"]) == {"future", "inverse", "spot"}
         bodies = {}
         for market, path in {

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from simulator.capture import CaptureMarket, captured_markets
+from simulator.capture import CaptureMarket
+from simulator.capture_files import captured_markets
 from simulator.clock import EventClock
+from simulator.firehose import FirehoseMarket
+from simulator.frame_truth import FrameTruth
 from simulator.markets import Refusal
 
 CAPTURES = Path(__file__).parents[3] / "shared" / "captures"
@@ -141,3 +144,160 @@ def test_recorded_bodies_are_served_byte_for_byte(folder):
         assert market.answer(symbol, 1000).body == recorded["body"].encode()
     for file in (folder / "http").glob("*exchangeInfo*.json"):
         assert market.info(1) == json.loads(file.read_text())["body"].encode()
+
+
+class Kept:
+    """A listener that keeps the ids it is given."""
+
+    def __init__(self):
+        self.got = []
+        self.waiting = 0
+
+    def deliver(self, event, _name):
+        self.got.append(event)
+
+    def buffered_bytes(self):
+        return self.waiting
+
+    @property
+    def ids(self):
+        return [event.last_id for event in self.got]
+
+
+def listen(market, *symbols):
+    kept = Kept()
+    for symbol in symbols:
+        market.watch(symbol, FrameTruth())
+        market.feed.add(symbol, kept, "x")
+    return kept
+
+
+def test_frames_go_out_by_event_time_and_wait_for_the_snapshot_they_need(folder):
+    clock = EventClock(0, 0)
+    market = CaptureMarket("future", clock, [folder])
+    kept = listen(market, "ausdt")
+    market.advance()
+    assert kept.ids == [100]  # the snapshot holds it
+    clock.step(10**9)
+    market.advance()
+    assert kept.ids == [100]
+    assert poll(market).recorded
+    market.advance()
+    assert kept.ids == [100, 110]  # the clock stood still at this one
+    clock.step(999)
+    market.advance()
+    assert kept.ids == [100, 110]
+    clock.step(1)
+    market.advance()
+    assert kept.ids == [100, 110, 120]
+    assert market.progress() == {"frames": 3, "passed": 3, "ended": True, "not_served": []}
+
+
+def test_a_frame_that_waits_holds_every_symbol_of_its_market_back(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    (other / "http").mkdir()
+    body = '{"lastUpdateId":7,"E":5000,"T":1,"bids":[],"asks":[]}'
+    recorded = {"url": "https://fapi.binance.com/fapi/v1/depth?symbol=BUSDT&limit=1000", "body": body}
+    (other / "http" / "000.json").write_text(json.dumps(recorded))
+    frames = [diff(s="BUSDT", E=at, U=at, u=at, pu=at - 1) for at in (5000, 5500, 6200, 7300)]
+    (other / "ws.jsonl").write_text("\n".join(map(frame, frames)) + "\n")
+    clock = EventClock(0, 0)
+    market = CaptureMarket("future", clock, [folder, other])
+    kept = listen(market, "ausdt", "busdt")
+    market.answer("BUSDT", 1000)
+    market.served("BUSDT")
+    clock.step(10**9)
+    market.advance()
+    assert kept.ids == [100, 5000, 5500]  # up to 1100 ms after the beginning, where AUSDT waits
+    poll(market)
+    clock.step(10**9)
+    market.advance()
+    assert kept.ids == [100, 5000, 5500, 110, 6200, 120, 7300]
+
+
+def test_an_answer_is_the_book_at_the_last_frame_that_went_out(folder):
+    clock = EventClock(0, 0)
+    market = CaptureMarket("future", clock, [folder])
+    kept = listen(market, "ausdt")
+    poll(market)
+    for _ in range(4):
+        clock.step(700)
+        answered = json.loads(poll(market).body)["lastUpdateId"]
+        assert answered == max(100, *kept.ids)
+    assert answered == 120
+
+
+def test_a_session_begins_with_its_first_subscription(folder):
+    clock = EventClock(0, 0)
+    market = CaptureMarket("future", clock, [folder])
+    clock.step(10**9)
+    market.advance()
+    assert market.progress()["passed"] == 0
+    listen(market, "nosuch")
+    market.advance()
+    assert market.progress()["passed"] == 0
+    listen(market, "ausdt")
+    market.advance()
+    assert market.progress()["passed"] == 1
+
+
+def test_a_session_can_wait_for_all_its_symbols(folder):
+    clock = EventClock(0, 0)
+    market = CaptureMarket("future", clock, [folder], await_all=True)
+    poll(market)
+    clock.step(10**9)
+    market.advance()
+    assert market.progress()["passed"] == 0
+    kept = listen(market, "ausdt")
+    clock.step(10**9)
+    market.advance()
+    assert kept.ids == [100, 110, 120]
+
+
+def test_the_truth_of_a_late_subscriber_holds_what_went_by(folder, tmp_path):
+    clock = EventClock(0, 0)
+    market = CaptureMarket("future", clock, [folder])
+    poll(market)
+    clock.step(1100)
+    market.advance()
+    with (tmp_path / "frames.jsonl").open("wb") as file:
+        truth = FrameTruth(file)
+        market.watch("ausdt", truth)
+        truth.flush()
+    base, *events = [json.loads(text) for text in (tmp_path / "frames.jsonl").read_text().splitlines()]
+    assert (base["last_id"], base["bids"], base["asks"]) == (100, [["1.10", "5"], ["1.00", "7"]], [["1.20", "3"]])
+    assert [event["u"] for event in events] == [100, 110]
+
+
+def test_a_recorded_market_lists_what_it_listed(folder):
+    with pytest.raises(ValueError, match="recorded session"):
+        CaptureMarket("future", EventClock(0, 0), [folder]).list_symbol("AUSDT", None, FrameTruth())
+
+
+def test_the_firehose_keeps_its_rate_rewrites_ids_and_waits_for_its_listeners(folder):
+    now = [0.0]
+    market = FirehoseMarket("future", EventClock(0, 0), [folder], per_second=100, now=lambda: now[0])
+    kept = listen(market, "ausdt")
+    market.advance()
+    assert (kept.ids, json.loads(market.answer("AUSDT", 5).body)["lastUpdateId"]) == ([], 80)
+    for _ in range(7):
+        now[0] += 0.0101
+        market.advance()
+    assert kept.ids == [100, 110, 120, 140, 150, 160, 180]  # a lap spans 80 to 120
+    assert [(event.first_id, event.previous_id) for event in kept.got[3:5]] == [(130, 120), (139, 140)]
+    assert kept.got[3].payload("x") == frame_text(diff(E=900, U=130, u=140, pu=120, b=[["1.10", "99"]]))
+    answer = market.answer("AUSDT", 5)
+    assert (answer.last_update_id, json.loads(answer.body)["lastUpdateId"]) == (180, 180)
+    now[0] += 60
+    market.advance()
+    assert len(kept.got) == 7 + 10  # what is long past is not made up for
+    kept.waiting = 10**9
+    now[0] += 1
+    market.advance()
+    kept.waiting = 0
+    market.advance()
+    assert len(kept.got) == 7 + 10
+
+
+def frame_text(event):
+    return json.loads(frame(event))["raw"].encode()
