@@ -15,15 +15,21 @@ from tests import norm_records
 from tests.norm_records import BTC, ETH, NOON_NS
 from tests.support import eventually
 
-LINEAGE = ["raw_partition", "raw_offset", "symbol", "side", "level", "price", "quantity", "recv_ns"]
+KEYS = ["raw_partition", "raw_offset", "symbol", "side", "price"]  # of a row, for an order
+IDS = ["first_update_id", "update_id", "prev_update_id", "depth_limit"]
+COMPARED = {
+    "fobs": [*KEYS, "level", "quantity", "recv_ns"],
+    "fobd": [*KEYS, "quantity", "recv_ns", "type", *IDS, "gap_cause", "gap_since", "conn"],
+}
 
 
 @dataclass
 class Line:
-    """The norm topic of snapshots of one stream, what was put into it, and the lake behind it."""
+    """The norm topic of one kind and stream, what was put into it, and the lake behind it."""
 
     settings: object
     store: object
+    kind: str = "fobs"
     batches: list = field(default_factory=list)
     raw_next: dict = field(default_factory=dict)  # per partition
     norm_next: dict = field(default_factory=dict)
@@ -31,7 +37,7 @@ class Line:
 
     @property
     def topic(self):
-        return self.settings.channels.norm_fobs.topic
+        return getattr(self.settings.channels, f"norm_{self.kind}").topic
 
     async def open(self):
         await topics.create(self.settings)
@@ -42,16 +48,21 @@ class Line:
         await self.producer.stop(5)
 
     async def send(self, records=1, *, partition=0, messages=3, levels=5):
-        """So many new norm records of so many messages each, of two books in turn."""
+        """So many new norm records of so many messages each, of two books in turn; of updates also a gap each."""
         futures = []
         for _ in range(records):
             first = self.raw_next.get(partition, 0)
             last = first + messages - 1
             batch = norm_records.rows(
                 [(raw, BTC if raw % 2 else ETH, NOON_NS + raw * 1_000_000_000) for raw in range(first, last + 1)],
+                kind=self.kind,
                 levels=levels,
                 partition=partition,
             )
+            if self.kind == "fobd":
+                last += 1
+                gap = norm_records.gap(last, BTC, NOON_NS + last * 1_000_000_000, partition=partition)
+                batch = norm_records.joined([batch, gap])
             self.batches.append(batch)
             self.raw_next[partition] = last + 1
             futures.append(await self.send_raw(norm_records.value(batch), first, last, partition=partition))
@@ -64,7 +75,7 @@ class Line:
             last,
             partition=partition,
             stream=self.settings.kafka.stream,
-            topic=self.settings.channels.raw_fobs.topic,
+            topic=getattr(self.settings.channels, f"raw_{self.kind}").topic,
             **more,
         )
         future = await self.producer.send(
@@ -77,23 +88,23 @@ class Line:
 
     def sent(self):
         """All rows of the records sent, in one order."""
-        return _ordered(pa.Table.from_batches(self.batches) if self.batches else None)
+        return _ordered(pa.Table.from_batches(self.batches) if self.batches else None, self.kind)
 
     def stored(self):
         """All rows of all files, as a reader that knows nothing of claims sees them, in one order."""
         tables = []
-        for entry in self.store.list("fobs/"):
+        for entry in self.store.list(f"{self.kind}/"):
             book = layout.parse_data_path(entry.path).book
-            table = parquet.decode(self.store.get(entry.path), "fobs")
+            table = parquet.decode(self.store.get(entry.path), self.kind)
             tables.append(table.append_column("symbol", pa.array([book.symbol] * table.num_rows)))
-        return _ordered(pa.concat_tables(tables) if tables else None)
+        return _ordered(pa.concat_tables(tables) if tables else None, self.kind)
 
     def stored_rows(self):
         return 0 if (rows := self.stored()) is None else rows.num_rows
 
     def claims(self, partition=0):
         """Paths of the claim log's objects."""
-        prefix = layout.claims_prefix("fobs", self.settings.kafka.stream, partition)
+        prefix = layout.claims_prefix(self.kind, self.settings.kafka.stream, partition)
         return [entry.path for entry in self.store.list(prefix)]
 
     def verified(self):
@@ -107,17 +118,15 @@ class Line:
         self.verified()
 
 
-def _ordered(table):
+def _ordered(table, kind):
     if table is None:
         return None
-    table = table.select(LINEAGE)
-    for name in ("symbol", "side"):
-        table = table.set_column(table.schema.get_field_index(name), name, pc.cast(table.column(name), pa.string()))
-    return (
-        table.cast(pa.schema([(name, table.schema.field(name).type) for name in LINEAGE]))
-        .sort_by([(name, "ascending") for name in LINEAGE[:5]])
-        .combine_chunks()
-    )
+    table = table.select(COMPARED[kind])
+    for position, name in enumerate(table.column_names):
+        if pa.types.is_dictionary(table.schema.field(name).type):
+            table = table.set_column(position, name, pc.cast(table.column(name), pa.string()))
+    plain = pa.schema([(name, table.schema.field(name).type) for name in table.column_names])
+    return table.cast(plain).sort_by([(name, "ascending") for name in KEYS]).combine_chunks()
 
 
 async def all_buffered(line, writer):

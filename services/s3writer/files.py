@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ CHUNK_ROWS = 1_000_000  # about 100 MB decoded
 
 Key = tuple[Book, int]  # a file of a flush: book, start of the hour in microseconds
 _BOOK_NAMES = [field.name for field in BOOK_FIELDS]
+_book = lru_cache(maxsize=16_384)(Book)  # asked for once per file and record
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,8 @@ def build(
     for keys, group in _groups(log, records, chunk_rows):
         parts: dict[Key, list[pa.RecordBatch]] = {}
         for record in group:
-            for key, part in _split(_decoded(log, record)):
-                if keys is None:
-                    parts.setdefault(key, []).append(part)
-                elif key in keys:  # a slice would hold on to the rows of the other files: a copy
-                    parts.setdefault(key, []).append(pa.concat_batches([part]))
+            for key, part in _split(_decoded(log, record), keys):
+                parts.setdefault(key, []).append(part)
         for key in list(parts):
             table = pa.Table.from_batches(parts.pop(key)).drop_columns(_BOOK_NAMES)
             table = table.unify_dictionaries().combine_chunks()
@@ -136,18 +135,26 @@ def _decoded(log: ClaimLog, record: NormRecord, *, keys_only: bool = False) -> p
     return rows_above(rows(log.kind, record.value, record.src, where, keys_only=keys_only), record.taken.above)
 
 
-def _split(batch: pa.RecordBatch | None) -> Iterator[tuple[Key, pa.RecordBatch]]:
-    """The rows of each file, in their order."""
+def _split(batch: pa.RecordBatch | None, keys: Collection[Key] | None = None) -> Iterator[tuple[Key, pa.RecordBatch]]:
+    """The rows of each file, in their order; only of `keys`, and then without holding on to the rows of the others."""
     if batch is None or not batch.num_rows:
         return
     codes, key_of = _codes(batch)
     starts = _starts(codes)
-    if len(np.unique(codes[starts])) < len(starts):  # some file's rows lie apart: bring them together
+    present = np.unique(codes[starts])
+    files = {code: key_of(code) for code in present.tolist()}
+    if keys is not None:
+        files = {code: key for code, key in files.items() if key in keys}
+    if not files:
+        return
+    if len(files) < len(present) or len(present) < len(starts):  # bring together what is wanted of each file
         order = np.argsort(codes, kind="stable")
+        if len(files) < len(present):
+            order = order[np.isin(codes[order], list(files))]
         batch, codes = batch.take(pa.array(order)), codes[order]
         starts = _starts(codes)
     for start, end in pairwise([*starts, batch.num_rows]):
-        yield key_of(int(codes[start])), batch.slice(start, end - start)
+        yield files[int(codes[start])], batch.slice(start, end - start)
 
 
 def _starts(codes: NDArray[np.integer]) -> list[int]:
@@ -171,13 +178,12 @@ def _codes(batch: pa.RecordBatch) -> tuple[NDArray[np.integer], Callable[[int], 
         for values, size in varying:
             codes = codes * size + values
 
+    exchanges, markets, symbols = names
+
     def key_of(code: int) -> Key:
-        found = []
-        for _, size in reversed(parts):
-            code, index = divmod(code, size)
-            found.append(index)
-        hour, *indexes = found
-        book = Book(*(each[index] for each, index in zip(names, reversed(indexes), strict=True)))
-        return book, (low + hour) * layout.HOUR_US
+        code, hour = divmod(code, high - low + 1)
+        code, symbol = divmod(code, len(symbols))
+        exchange, market = divmod(code, len(markets))
+        return _book(exchanges[exchange], markets[market], symbols[symbol]), (low + hour) * layout.HOUR_US
 
     return codes, key_of

@@ -1,5 +1,8 @@
 """The files of a flush: one per book and hour, the right rows in their order, the same every time."""
 
+from dataclasses import replace
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -10,7 +13,8 @@ from services.s3writer.take import Taker
 from shared.errors import FatalError, UnknownVersion
 from shared.kafka import Record
 from shared.lake import layout, parquet
-from shared.messages import SourceRange
+from shared.lake.schema import FILE_SCHEMAS
+from shared.messages import Book, SourceRange
 from tests import norm_records
 from tests.claim_logs import LOG
 from tests.norm_records import BTC, ETH, HOUR_NS, NOON_NS
@@ -80,6 +84,42 @@ def test_a_flush_in_chunks_gives_the_same_files_with_fewer_rows_in_memory():
     _, records = two_books(count=60, per_record=5)
     whole, chunked = built(records), built(records, chunk_rows=120)
     assert whole == chunked
+
+
+@pytest.mark.parametrize("chunk_rows", [10**6, 300, 1], ids=["at once", "in chunks", "file by file"])
+def test_updates_of_many_books_in_turn_come_apart_whole_and_in_order(chunk_rows):
+    books = [Book("binance", market, f"S{i}") for i in range(10) for market in ("future", "spot")]
+    step_ns = 9 * 60 * 1_000_000_000  # some records reach over a full hour
+    batches = []
+    for first in range(0, 120, 30):
+        messages = [(raw, books[raw % len(books)], NOON_NS + raw * step_ns // 10) for raw in range(first, first + 29)]
+        gap = norm_records.gap(first + 29, books[0], NOON_NS + (first + 29) * step_ns // 10)
+        batches.append(norm_records.joined([norm_records.rows(messages, kind="fobd"), gap]))
+    records = [record(number, batch, number * 30, number * 30 + 29) for number, batch in enumerate(batches)]
+    log = replace(LOG, kind="fobd", topic="norm-fobd")
+    taker = Taker()
+    taken_ = [take(log, each, taker) for each in records]
+    objects = build(log, 0, len(records) - 1, taken_, compression="zstd", chunk_rows=chunk_rows).objects
+    found = {book: [] for book in books}
+    for made in objects:  # in the order of their paths: hour after hour
+        data = layout.parse_data_path(made.entry.path)
+        table = parquet.decode(made.body, "fobd")
+        assert set(np.array(table.column("recv_ns")) // HOUR_NS) == {data.hour_start_us * 1000 // HOUR_NS}
+        found[data.book].append(table)
+    for book in books:
+        whole = pa.Table.from_batches(batches).filter(
+            [(market, symbol) == (book.market, book.symbol) for market, symbol in _names(batches)]
+        )
+        expected = whole.drop_columns(["exchange", "market", "symbol"]).cast(FILE_SCHEMAS["fobd"])
+        assert pa.concat_tables(found[book]).to_pylist() == expected.to_pylist()
+
+
+def _names(batches):
+    return [
+        pair
+        for batch in batches
+        for pair in zip(batch.column("market").to_pylist(), batch.column("symbol").to_pylist(), strict=True)
+    ]
 
 
 def test_rows_taken_before_are_left_out():
