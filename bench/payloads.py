@@ -64,7 +64,25 @@ def payloads(kind: Kind, *, only_generated: bool = False) -> Payloads:
     found = [] if only_generated else list(_captured_books() if kind == "fobs" else _captured_updates())
     if found:
         return Payloads(kind, "captures", found)
-    return Payloads(kind, "generated", _generated_books() if kind == "fobs" else _generated_updates())
+    return Payloads(kind, "generated", _generated_books() if kind == "fobs" else generated_updates())
+
+
+def generated_updates(count: int = FRAMES, symbols: int = 2) -> list[tuple[Book, bytes]]:
+    """Frames of these symbols in turn with as many levels as captured ones, half of them removed."""
+    random_ = random.Random(1)
+    found = []
+    for number in range(count):
+        index, last_id = number % symbols, 10**12 + 1000 * number
+        counts = [min(500, int(random_.lognormvariate(2.6, 1))) for _ in range(2)]
+        bids, asks = (
+            [_level(random_, index, sign * n, removed=random_.random() < 0.5) for n in range(1, count + 1)]
+            for sign, count in zip((-1, 1), counts, strict=True)
+        )
+        event: dict[str, Any] = {"e": "depthUpdate", "E": 1_700_000_000_001 + number, "T": 1_700_000_000_000 + number}
+        event |= {"s": _book(index).symbol, "U": last_id - 500, "u": last_id, "pu": last_id - 900}
+        frame = {"stream": "x@depth@0ms", "data": event | {"b": bids, "a": asks}}
+        found.append((_book(index), _text(frame)))
+    return found
 
 
 def _captured_books() -> Iterator[tuple[Book, bytes]]:
@@ -96,24 +114,6 @@ def _generated_books() -> list[tuple[Book, bytes]]:
         bids, asks = ([_level(random_, index, sign * n) for n in range(1, FULL_LEVELS + 1)] for sign in (-1, 1))
         book: dict[str, Any] = {"lastUpdateId": 10**12 + index, "E": 1_700_000_000_001, "T": 1_700_000_000_000}
         found.append((_book(index), _text(book | {"bids": bids, "asks": asks})))
-    return found
-
-
-def _generated_updates() -> list[tuple[Book, bytes]]:
-    """Frames with as many levels as the captured ones, half of them removed."""
-    random_ = random.Random(1)
-    found = []
-    for number in range(FRAMES):
-        index, last_id = number % 2, 10**12 + 1000 * number
-        counts = [min(500, int(random_.lognormvariate(2.6, 1))) for _ in range(2)]
-        bids, asks = (
-            [_level(random_, index, sign * n, removed=random_.random() < 0.5) for n in range(1, count + 1)]
-            for sign, count in zip((-1, 1), counts, strict=True)
-        )
-        event: dict[str, Any] = {"e": "depthUpdate", "E": 1_700_000_000_001, "T": 1_700_000_000_000}
-        event |= {"s": _book(index).symbol, "U": last_id - 500, "u": last_id, "pu": last_id - 900}
-        frame = {"stream": "x@depth@0ms", "data": event | {"b": bids, "a": asks}}
-        found.append((_book(index), _text(frame)))
     return found
 
 

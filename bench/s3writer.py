@@ -4,8 +4,9 @@ Beside it, in the same run and interleaved, what pyarrow alone does with the sam
 files, zstd, no digest, no splitting, no decoding, no fsync, no claim. Medians of CPU time, so that other work on the machine
 counts as little as can be; what was written is read back and compared with what went in, each way, once.
 `chunked`: the same flush under a memory bound of a quarter of its rows, as the largest flushes are.
+Snapshots are of 1000 levels a side; deltas are small updates of 20 books in turn, whose rows have to be brought together.
 
-    python -m bench.s3writer [--json] [--messages 400] [--repeats 5]
+    python -m bench.s3writer [--json] [--messages 400] [--updates 20000] [--repeats 5]
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.payloads import Payloads, generated_updates
+from services.flattener.flatten import flatten_fobd
+from services.flattener.message import read
 from services.s3writer.files import CHUNK_ROWS, build
 from services.s3writer.flush import take
 from services.s3writer.take import Taker
@@ -32,36 +36,47 @@ from shared.lake.claim_log import ClaimLog, Create, CreateAll, Own
 from shared.lake.schema import FILE_SCHEMAS, NORM_SCHEMAS, SCHEMA_VERSION
 from shared.lake.store_local import LocalStore
 from shared.messages import NormHeaders, SourceRange
+from shared.venues.levels import LevelParser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shared.messages import Kind
 
 LEVELS = 1000
 SYMBOLS = 10
 MESSAGES_PER_RECORD = 4  # 8,000 rows: the most of 2,000 that fit into processor.batch_size = 8,192
 START_NS = 1_790_000_000_000_000_000 // 3_600_000_000_000 * 3_600_000_000_000
-LOG = ClaimLog(kind="fobs", stream="bench", partition=0, topic="norm-fobs", cluster_id="bench")
+UPDATE_SYMBOLS = 20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     parser.add_argument("--messages", type=int, default=400, help="snapshots of 1000 levels a side (default 400)")
+    parser.add_argument("--updates", type=int, default=20_000, help="updates of 20 books (default 20000)")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    found = measure(arguments.messages, arguments.repeats)
+    firsts = range(0, arguments.messages, MESSAGES_PER_RECORD)
+    snapshots = [_snapshots(first, min(first + MESSAGES_PER_RECORD, arguments.messages)) for first in firsts]
+    found = {
+        "snapshots": measure("fobs", snapshots, arguments.repeats),
+        "deltas": measure("fobd", _updates(arguments.updates), arguments.repeats),
+    }
     if arguments.json:
         print(json.dumps(found))
-    else:
-        for name, value in found.items():
-            print(f"{name:32} {value:>14,}")
+        return
+    for part, figures in found.items():
+        print(part)
+        for name, value in figures.items():
+            print(f"  {name:32} {value:>14,}")
 
 
-def measure(messages: int, repeats: int) -> dict[str, Any]:
+def measure(kind: Kind, batches: list[pa.RecordBatch], repeats: int) -> dict[str, Any]:
     """Rows/s of both ways on the same rows, and their ratio."""
-    batches = [_snapshots(first, min(first + MESSAGES_PER_RECORD, messages)) for first in range(0, messages, 4)]
-    records = [_record(offset, batch) for offset, batch in enumerate(batches)]
-    tables = _tables(batches)
+    log = ClaimLog(kind=kind, stream="bench", partition=0, topic=f"norm-{kind}", cluster_id="bench")
+    records = [_record(kind, offset, batch) for offset, batch in enumerate(batches)]
+    tables = _tables(kind, batches)
     rows = sum(table.num_rows for table in tables)
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory(prefix="bench-s3writer-") as folder:
@@ -71,12 +86,12 @@ def measure(messages: int, repeats: int) -> dict[str, Any]:
         chunked: list[float] = []
         for repeat in range(repeats + 1):  # the first one warms up, and is checked
             lake, plain = Path(folder, "lake"), Path(folder, "plain")
-            seconds = _timed(_flush, records, lake), _timed(_write, tables, plain)
+            seconds = _timed(_flush, log, records, lake), _timed(_write, tables, plain)
             if repeat:
                 ours.append(seconds[0])
                 theirs.append(seconds[1])
                 digesting.append(_timed(_digest, tables))
-                chunked.append(_timed(_flush, records, Path(folder, "chunked"), rows // 4))
+                chunked.append(_timed(_flush, log, records, Path(folder, "chunked"), rows // 4))
                 shutil.rmtree(Path(folder, "chunked"))
             else:
                 _check(tables, lake, plain)
@@ -98,19 +113,19 @@ def measure(messages: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def _flush(records: list[Record], folder: Path, chunk_rows: int = CHUNK_ROWS) -> None:
+def _flush(log: ClaimLog, records: list[Record], folder: Path, chunk_rows: int = CHUNK_ROWS) -> None:
     """Everything between the fetch and the commit: take, buffer, decode, split, digest, encode, claim, create."""
     store, taker = LocalStore(folder), Taker()
-    taken = [take(LOG, record, taker) for record in records]
-    built = build(LOG, 0, records[-1].offset, taken, compression="zstd", chunk_rows=chunk_rows)
+    taken = [take(log, record, taker) for record in records]
+    built = build(log, 0, records[-1].offset, taken, compression="zstd", chunk_rows=chunk_rows)
     claim = claims.Claim(
-        kind="fobs",
-        stream=LOG.stream,
+        kind=log.kind,
+        stream=log.stream,
         partition=0,
         first=0,
         last=records[-1].offset,
         schema_version=SCHEMA_VERSION,
-        topic=LOG.topic,
+        topic=log.topic,
         files=tuple(made.entry for made in built.objects),
         done_before=-1,
         done_after=taker.done,
@@ -118,7 +133,7 @@ def _flush(records: list[Record], folder: Path, chunk_rows: int = CHUNK_ROWS) ->
         last_timestamp_ms=0,
         last_src=str(taken[-1].src),
     )
-    steps = LOG.flush(claim, built.objects)
+    steps = log.flush(claim, built.objects)
     answer: object = None
     while True:
         try:
@@ -153,27 +168,27 @@ def _check(tables: list[pa.Table], lake: Path, plain: Path) -> None:
             assert pq.ParquetFile(file).read().replace_schema_metadata(None).equals(table), file
 
 
-def _tables(batches: list[pa.RecordBatch]) -> list[pa.Table]:
+def _tables(kind: Kind, batches: list[pa.RecordBatch]) -> list[pa.Table]:
     """One finished table per symbol, in the order of symbols."""
     whole = pa.Table.from_batches(batches).unify_dictionaries()
     symbols = whole.column("symbol").cast(pa.string())
     return [
         whole.filter(pa.compute.equal(symbols, symbol))
         .drop_columns(["exchange", "market", "symbol"])
-        .cast(FILE_SCHEMAS["fobs"])
+        .cast(FILE_SCHEMAS[kind])
         .combine_chunks()
         for symbol in sorted(set(symbols.to_pylist()))
     ]
 
 
-def _record(offset: int, batch: pa.RecordBatch) -> Record:
+def _record(kind: Kind, offset: int, batch: pa.RecordBatch) -> Record:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         writer.write_batch(batch)
     offsets = batch.column("raw_offset")
-    src = SourceRange("raw-fobs", 0, offsets[0].as_py(), offsets[-1].as_py())
-    headers = tuple(NormHeaders(stream=LOG.stream, src=src).encode())
-    return Record("norm-fobs", 0, offset, 0, None, sink.getvalue().to_pybytes(), headers)
+    src = SourceRange(f"raw-{kind}", 0, offsets[0].as_py(), offsets[-1].as_py())
+    headers = tuple(NormHeaders(stream="bench", src=src).encode())
+    return Record(f"norm-{kind}", 0, offset, 0, None, sink.getvalue().to_pybytes(), headers)
 
 
 def _snapshots(first: int, end: int) -> pa.RecordBatch:
@@ -205,6 +220,13 @@ def _snapshots(first: int, end: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [_column(field, values.get(field.name), count) for field in schema], schema=schema
     )
+
+
+def _updates(count: int) -> list[pa.RecordBatch]:
+    """What the flattener makes of generated updates, a record after the other."""
+    parser = LevelParser()
+    raw = Payloads("fobd", "generated", generated_updates(count, UPDATE_SYMBOLS)).batches()
+    return [flatten_fobd([read("fobd", record) for record in records], parser).batch for records in raw]
 
 
 def _column(field: pa.Field, values: Any, count: int) -> pa.Array:
