@@ -66,7 +66,7 @@ def reader(config: ConfigOption = None, pairs: SetOption = None) -> None:
 
 @app.command()
 def flattener(config: ConfigOption = None, pairs: SetOption = None) -> None:
-    """Run the flattener: turns raw-fobs into Arrow record batches on norm-fobs."""
+    """Run the flattener: turns raw-fobs and raw-fobd into Arrow record batches on norm-fobs and norm-fobd."""
     from services.flattener.service import serve  # noqa: PLC0415
 
     raise typer.Exit(run_service("flattener", serve, _argv(config, pairs)))
@@ -74,7 +74,7 @@ def flattener(config: ConfigOption = None, pairs: SetOption = None) -> None:
 
 @app.command()
 def s3writer(config: ConfigOption = None, pairs: SetOption = None) -> None:
-    """Run the s3writer: writes norm-fobs into the lake, exactly once."""
+    """Run the s3writer: writes norm-fobs and norm-fobd into the lake, exactly once."""
     from services.s3writer.service import serve  # noqa: PLC0415
 
     raise typer.Exit(run_service("s3writer", serve, _argv(config, pairs)))

@@ -270,7 +270,7 @@ FLATTENED_ROWS = _flattener.counter(
 )
 FLATTENED_LEVELS = _flattener.counter(
     "cryptoflow_flattened_levels_total",
-    "Levels among those rows; the others are empty books and gaps.",
+    "Levels among those rows; the others are empty books, empty updates and gaps.",
     ("kind",),
     when_it_moves="Follows the number of symbols and levels asked for.",
 )
@@ -301,7 +301,7 @@ NORM_RECORD_BYTES = _flattener.counter(
 )
 UNUSUAL_BOOKS = _flattener.counter(
     "cryptoflow_unusual_books_total",
-    "Books that are kept as the exchange sent them, though they are empty, one_sided, crossed, unsorted or repeated (a price twice).",
+    "Books that are kept as the exchange sent them, though they are empty, one_sided, crossed, unsorted or repeated (a price twice). An update is no book: of updates only the empty ones are counted.",
     ("kind", "what"),
     when_it_moves="Some are normal around halts. All books of a market: the venue's format or matching changed.",
 )
