@@ -246,6 +246,72 @@ RECORDS_UNACKNOWLEDGED = _reader.counter(
     ("topic",),
     when_it_moves="Kafka was away for longer than request_timeout_ms; look at the brokers.",
 )
+UPDATES_RECEIVED = _reader.counter(
+    "cryptoflow_updates_received_total",
+    "Depth updates received over websockets, those of a standby connection included.",
+    ("exchange", "market"),
+    when_it_moves="Flat while symbols are subscribed: the venue sends nothing; see cryptoflow_connections and the log.",
+)
+UPDATES_DROPPED = _reader.counter(
+    "cryptoflow_updates_dropped_total",
+    "Updates that were not published because they are published already (repeat: sent twice or late; overlap: of both"
+    " connections of a hand-over), or because their symbol is not recorded (unwanted).",
+    ("exchange", "market", "reason"),
+    when_it_moves="`overlap` follows hand-overs. `repeat` steadily: the venue repeats itself; nothing is lost.",
+)
+CONNECTIONS = _reader.gauge(
+    "cryptoflow_connections",
+    "Open websockets, standby connections of a hand-over included.",
+    ("exchange", "market", "ip"),
+    when_it_moves="Below what `cryptoflow check-config` counts for longer than a minute: the venue is unreachable.",
+)
+CONNECTIONS_ENDED = _reader.counter(
+    "cryptoflow_connections_ended_total",
+    "Websockets that ended: planned (handed over, stopped) or broken (each log line says why).",
+    ("exchange", "market", "how"),
+    when_it_moves="`broken` often: the network or the venue closes connections; gaps of cause `disconnect` may follow.",
+)
+HANDOVERS = _reader.counter(
+    "cryptoflow_handovers_total",
+    "Websockets replaced by a fresh one: planned before the venue's age limit, or forced by the end of the old one.",
+    ("exchange", "market", "how"),
+    when_it_moves="`planned` about once per reader.max_connection_age and connection.",
+)
+ANCHORS = _reader.counter(
+    "cryptoflow_anchors_total",
+    "Snapshots asked for as anchors: placed among the updates, stale (older than what was published: asked for again),"
+    " failed (no good answer: asked for again).",
+    ("exchange", "market", "outcome"),
+    when_it_moves="`stale` often: the venue's snapshots lag behind its stream. `failed`: see cryptoflow_polls_total's reasons in the log.",
+)
+SYMBOLS_WITHOUT_ANCHOR = _reader.gauge(
+    "cryptoflow_symbols_without_anchor",
+    "Subscribed symbols whose updates have had no anchor since their last gap: their books cannot be rebuilt now.",
+    ("exchange", "market", "ip"),
+    when_it_moves="Above 0 for minutes: anchors do not come; look at the request weight and at cryptoflow_anchors_total.",
+)
+SYMBOLS_SILENT = _reader.gauge(
+    "cryptoflow_symbols_silent",
+    "Subscribed symbols without an update for reader.stale_after.",
+    ("exchange", "market", "ip"),
+    when_it_moves="Quiet symbols are compared with snapshots, and a gap `stale` tells where updates were missing.",
+)
+OVERFLOWS = _reader.counter(
+    "cryptoflow_overflows_total",
+    "Times the queue was full for so long that all websockets were closed.",
+    when_it_moves="Kafka took less than the venue sent; gaps of cause `overflow` tell what it cost. Look at the brokers, raise channels.buffer_bytes.",
+)
+INSTRUMENTS_NOT_STORED = _reader.counter(
+    "cryptoflow_instruments_not_stored_total",
+    "Times a market's instrument list had changed and could not be stored in the lake; tried again with the next list.",
+    when_it_moves="The store does not answer this reader, or refuses it: the log says why. Nothing else waits for it.",
+)
+SYMBOLS_UNASSIGNED = _reader.gauge(
+    "cryptoflow_symbols_unassigned",
+    "Trading symbols that match the configuration and stand in no shard: nobody records them.",
+    ("exchange", "market"),
+    when_it_moves="Above 0: add a pattern to a shard of config/ip_shards.yml.",
+)
 SYMBOLS_NOT_TRADING = _reader.gauge(
     "cryptoflow_symbols_not_trading",
     "Configured symbols that the venue's instrument list does not show as trading.",

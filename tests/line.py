@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
     from shared.lake.report import Report
     from shared.lake.store import Store
+    from shared.messages import Kind
     from shared.settings import Settings
-    from tests.processes import Processes, Service
+    from tests.processes import Processes, Service, Simulator
 
 SERVICES = ("reader", "flattener", "s3writer")
-FLUSH = {"buffer": {"snapshot_flush_interval": "2s"}}
+FLUSH = {"buffer": {"snapshot_flush_interval": "2s", "delta_flush_interval": "2s"}}
 Origin = tuple[int, int]  # raw partition, raw offset
 Row = tuple[str | None, float | None, float | None, int | None, str | None]  # side, price, quantity, level, gap cause
 
@@ -55,13 +56,18 @@ class Line:
     def start(self, service: str, *, ready: bool = True) -> Service:
         return self.processes.start(service, self.config, environ=self.environ, ready=ready)
 
-    async def raw_records(self) -> list[Record]:
-        """All records of the raw topic, partition after partition, in offset order."""
-        return [record async for record in self._records(self.settings.channels.raw_fobs.topic)]
+    def raw_topic(self, kind: Kind) -> str:
+        """The raw topic of a kind."""
+        channels = self.settings.channels
+        return channels.raw_fobs.topic if kind == "fobs" else channels.raw_fobd.topic
 
-    async def acknowledged(self, more: int, timeout: float = 60.0) -> None:  # noqa: ASYNC109
+    async def raw_records(self, kind: Kind = "fobs") -> list[Record]:
+        """All records of the raw topic, partition after partition, in offset order."""
+        return [record async for record in self._records(self.raw_topic(kind))]
+
+    async def acknowledged(self, more: int, timeout: float = 60.0, kind: Kind = "fobs") -> None:  # noqa: ASYNC109
         """Waits until the raw topic holds so many records more than when it is called."""
-        topic = self.settings.channels.raw_fobs.topic
+        topic = self.raw_topic(kind)
         wanted = sum((await self._ends(topic)).values()) + more
 
         async def there() -> bool:
@@ -69,13 +75,13 @@ class Line:
 
         await eventually(there, timeout, f"{wanted} raw records")
 
-    async def caught_up(self, timeout: float = 90.0) -> None:  # noqa: ASYNC109
+    async def caught_up(self, timeout: float = 90.0, kind: Kind = "fobs") -> None:  # noqa: ASYNC109
         """Waits until the claims say of every raw record that is there when it is called that it was taken."""
-        wanted = await self._ends(self.settings.channels.raw_fobs.topic)
+        wanted = await self._ends(self.raw_topic(kind))
         store, stream = self.store, self.settings.kafka.stream
 
         def done(partition: int) -> int:
-            prefix = layout.claims_prefix("fobs", stream, partition)
+            prefix = layout.claims_prefix(kind, stream, partition)
             paths = [entry.path for entry in store.list(prefix) if not entry.path.endswith("origin.json")]
             return json.loads(store.get(max(paths)) or b"{}").get("done_after", -1) if paths else -1
 
@@ -153,6 +159,28 @@ def source(url: str, symbols: Mapping[str, list[str]], *, interval_ms: int = 500
         chosen = symbols.get(market, [])
         snapshots = {"enabled": bool(chosen), "interval_ms": interval_ms, "limit": limit, "symbols": chosen}
         markets[market] = {"rest_url": url, "orderbook": {"snapshots": snapshots, "delta": {"enabled": False}}}
+    return {"binance": markets}
+
+
+def stream_source(
+    simulator: Simulator,
+    symbols: Mapping[str, list[str]],
+    *,
+    anchor_interval: str = "1h",
+    limit: int = 1000,
+    polls: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The `source` section: the updates of these symbols by market, and with `polls` their snapshots too."""
+    markets = {}
+    for market in ("future", "inverse", "spot"):
+        chosen = symbols.get(market, [])
+        snapshots = {"enabled": bool(chosen and polls), "limit": limit, "symbols": chosen, **(polls or {})}
+        delta = {"enabled": bool(chosen), "anchor_interval": anchor_interval, "limit": limit, "symbols": chosen}
+        markets[market] = {
+            "rest_url": simulator.url,
+            "stream_url": simulator.stream_urls[market],
+            "orderbook": {"snapshots": snapshots, "delta": delta},
+        }
     return {"binance": markets}
 
 

@@ -1,8 +1,10 @@
-"""The bounded queue between what is received and the producer.
+"""The bounded queue between what is received and the producer of one topic.
 
 Its bound is in bytes and holds until Kafka has acknowledged them, so it is the bound of the reader's memory. A snapshot
-is refused when there is no room; a gap record never is: a run of missed polls ends only with a snapshot that found room,
-so the gaps in the queue are at most the snapshots in it plus a few for each symbol. Never drops, never blocks a poller.
+is refused when there is no room. A gap record never is: a run of missed polls ends only with a snapshot that found room,
+a lost connection only with a diff, so the gaps in the queue are at most the records in it plus a few for each symbol.
+Updates and anchors are always taken: who receives them stops reading while the queue is full (`services.reader.pressure`),
+so it is overrun by the frames at hand and no more. Never drops, never blocks who puts.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.messages import Book, RecordType
 
 RECORD_OVERHEAD_BYTES = 512
@@ -21,15 +25,18 @@ RECORD_OVERHEAD_BYTES = 512
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawRecord:
-    """What is to be published: the venue's bytes verbatim, or a gap as JSON."""
+    """What is to be published: the venue's bytes verbatim, or a gap as JSON; or, with `error`, a dead letter."""
 
     book: Book
-    type: RecordType
+    type: RecordType | Literal["dead"]
     value: bytes
     recv_ns: int
     ip: str | None = None
     sent_ns: int | None = None
     limit: int | None = None
+    link: int | None = None  # the websocket it came over, or among whose frames it stands
+    last_id: int | None = None  # of an update or an anchor
+    error: str | None = None  # of a dead letter: why
 
     @property
     def size_bytes(self) -> int:
@@ -45,7 +52,13 @@ class Channel:
         self._queue: deque[RawRecord] = deque()
         self._held_bytes = 0
         self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
         self._closed = False
+
+    @property
+    def full(self) -> bool:
+        """Whether who receives should stop to."""
+        return self._held_bytes >= self.limit_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -74,25 +87,43 @@ class Channel:
         if not self.has_room(record.size_bytes):
             return False
         if after is not None:
-            self.put_gap(after)
-        self._append(record)
+            self.put(after)
+        self.put(record)
         return True
 
-    def put_gap(self, record: RawRecord) -> None:
-        """Take a gap record, room or not."""
-        self._append(record)
+    def put(self, record: RawRecord) -> None:
+        """Take a record, room or not."""
+        self._queue.append(record)
+        self._held_bytes += record.size_bytes
+        self._changed.set()
 
     def hold(self, record: RawRecord) -> None:
         """Count a record that goes past the queue, until `settle`: the consumer's own gaps."""
         self._held_bytes += record.size_bytes
 
-    def take(self) -> RawRecord | None:
-        """The oldest record, or None if there is none now. Its bytes stay held until `settle`."""
-        return self._queue.popleft() if self._queue else None
+    def take(self, max_bytes: int) -> list[RawRecord]:
+        """The oldest records, as many as fit `max_bytes` and at least one; none if there is none now.
 
-    def settle(self, record: RawRecord) -> None:
-        """The record is acknowledged, or given up and told by a gap: its room is free."""
-        self._held_bytes -= record.size_bytes
+        Their bytes stay held until `settle`.
+        """
+        taken: list[RawRecord] = []
+        size = 0
+        while self._queue and (not taken or size + self._queue[0].size_bytes <= max_bytes):
+            record = self._queue.popleft()
+            size += record.size_bytes
+            taken.append(record)
+        return taken
+
+    def settle(self, records: Sequence[RawRecord]) -> None:
+        """The records are acknowledged, or given up and told by a gap: their room is free."""
+        self._held_bytes -= sum(record.size_bytes for record in records)
+        self._settled.set()
+
+    async def drained(self, below_bytes: float) -> None:
+        """Until less than `below_bytes` are held."""
+        while self._held_bytes >= below_bytes:
+            self._settled.clear()
+            await self._settled.wait()
 
     def close(self) -> None:
         """No more records will come; what is queued can still be taken."""
@@ -107,8 +138,3 @@ class Channel:
         """Until something was put, the channel was closed, or someone nudged."""
         await self._changed.wait()
         self._changed.clear()
-
-    def _append(self, record: RawRecord) -> None:
-        self._queue.append(record)
-        self._held_bytes += record.size_bytes
-        self._changed.set()

@@ -58,7 +58,7 @@ class Source:
     async def __aenter__(self) -> Self:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_note_sent)
-        connector = aiohttp.TCPConnector(limit=self._max_connections, **_bound_to(self.ip))
+        connector = connector_from(self.ip, limit=self._max_connections)
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=self._timeout,
@@ -138,9 +138,12 @@ def _reason(error: Exception) -> Reason:
     return by_number.get(getattr(error, "errno", None), "network")
 
 
-def _bound_to(ip: str | None) -> dict[str, Any]:
-    """The connector's arguments: an address of one family reaches only hosts of that family."""
+def connector_from(ip: str | None, *, limit: int) -> aiohttp.TCPConnector:
+    """Connections from one source address, `limit` of them at most (0: any number).
+
+    An address of one family reaches only hosts of that family.
+    """
     if ip is None:
-        return {}
+        return aiohttp.TCPConnector(limit=limit)
     family = socket.AF_INET6 if ipaddress.ip_address(ip).version == 6 else socket.AF_INET  # noqa: PLR2004
-    return {"local_addr": (ip, 0), "family": family}
+    return aiohttp.TCPConnector(limit=limit, local_addr=(ip, 0), family=family)

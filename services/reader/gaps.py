@@ -58,12 +58,10 @@ class GapRuns:
                 found.append((book, self._gap(book, run)))
         return found
 
-    def rest(self) -> list[tuple[Book, Gap]]:
-        """Every run not told yet, for the end of the reader."""
-        untold = [(book, run) for book, run in self._runs.items() if not run.told]
-        for _, run in untold:
-            run.told = True
-        return [(book, self._gap(book, run)) for book, run in untold]
+    def end(self, book: Book) -> list[tuple[Book, Gap]]:
+        """A book's run, if it was not told yet, for the end of its recording."""
+        run = self._runs.pop(book, None)
+        return [] if run is None or run.told else [(book, self._gap(book, run))]
 
     def last_good_ns(self, book: Book) -> int | None:
         """When the latest good book was received; None if there was none since the start."""

@@ -1,7 +1,6 @@
-"""What a venue says of a market: its request weight limit, and which of our symbols trade. Asked at start and hourly.
+"""What a venue says of a market: its request weight limit, what is listed and what trades. Asked at start and again and again.
 
-Pure but for its log lines. Never decides what is polled: a symbol that does not trade is reported, and its polls say the
-rest.
+A list that cannot be had or read is asked for again with growing pauses. Never decides what is recorded.
 """
 
 from __future__ import annotations
@@ -9,72 +8,91 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from services.reader.weight import URGENT
 from shared import metrics
 from shared.errors import PoisonMessage
 from shared.log import get_logger
 from shared.venues.base import MINUTE_NS, SECOND_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from services.reader.fetch import Answer
-    from shared.venues.base import Outcome, Venue
+    from services.reader.requests import Desk, Purpose
+    from shared.venues.base import MissCause, Reason
+    from shared.venues.instruments import Instrument
 
-INSTRUMENTS_BODY_BYTES = 64 * 1024 * 1024
-EVERY_NS = 60 * MINUTE_NS
+    Listed = Callable[[Sequence[Instrument], int], None]
+
 LONGEST_PAUSE_NS = 5 * MINUTE_NS
 NAMED_SYMBOLS = 20
-_OK = 200
 
 log = get_logger(__name__)
 
 
 class Instruments:
-    """When to ask for one market's instrument list, and what was learned from it."""
+    """One market's instrument list. `explicit` are the symbols that should trade; each of `on_listed` gets every list."""
 
-    def __init__(self, venue: Venue, symbols: Sequence[str], now_ns: int) -> None:
-        self._venue = venue
-        self._symbols = frozenset(symbols)
-        self._next_ns = now_ns
-        self._asking = False
+    purpose: Purpose = "list"
+
+    def __init__(
+        self,
+        desk: Desk,
+        explicit: Collection[str],
+        on_listed: Sequence[Listed],
+        *,
+        interval_seconds: float,
+        now_ns: int,
+    ) -> None:
+        self._desk = desk
+        self._explicit = frozenset(explicit)
+        self._on_listed = on_listed
+        self._interval_ns = int(interval_seconds * SECOND_NS)
+        self._next_ns: int | None = now_ns
         self._pause_ns = SECOND_NS
         self._not_trading: frozenset[str] = frozenset()
 
-    def due(self, now_ns: int) -> bool:
-        """Whether to ask for the list now. One request at a time: it ends with `take` or `failed`."""
-        if self._asking or now_ns < self._next_ns:
-            return False
-        self._asking = True
-        return True
+    @property
+    def next_ns(self) -> int | None:
+        """When to ask; None while an answer is awaited."""
+        return self._next_ns
 
-    def take(self, answer: Answer | None, outcome: Outcome, now_ns: int) -> int | None:
-        """The weight limit per minute, or None if the answer is no instrument list."""
-        if answer is None or answer.status != _OK or outcome.action != "continue":
-            self.failed(now_ns)
-            return None
+    def ask(self, now_ns: int) -> None:
+        """Ask if it is time."""
+        if self._next_ns is not None and now_ns >= self._next_ns:
+            self._next_ns = None
+            self._desk.ask(None, 0, self, priority=URGENT, expires_ns=now_ns + MINUTE_NS)
+
+    def sent(self, now_ns: int) -> None:
+        """Nothing waits for it."""
+
+    def took(self, answer: Answer, _last_update_id: int, now_ns: int) -> None:
+        """Learn from it. What is no list is a miss."""
+        venue = self._desk.venue
         try:
-            limit = self._venue.weight_limit(answer.body)
-            listed = self._venue.instruments(answer.body)
+            limit = venue.weight_limit(answer.body)
+            listed = venue.instruments(answer.body)
         except PoisonMessage as poison:
-            log.warning(
-                "instruments unreadable", exchange=self._venue.exchange, market=self._venue.market, reason=str(poison)
-            )
-            self.failed(now_ns)
-            return None
-        self._asking = False
+            log.warning("instruments unreadable", exchange=venue.exchange, market=venue.market, reason=str(poison))
+            self._again(now_ns)
+            return
+        self._desk.scheduler.learn(venue.market, limit)
         self._pause_ns = SECOND_NS
-        self._next_ns = now_ns + EVERY_NS
-        self._report(self._symbols - {item.symbol for item in listed if item.trading})
-        return limit
+        self._next_ns = now_ns + self._interval_ns
+        self._report(self._explicit - {item.symbol for item in listed if item.trading})
+        for told in self._on_listed:
+            told(listed, answer.recv_ns)
 
-    def failed(self, now_ns: int) -> None:
-        """Ask again after a pause with full jitter, longer each time."""
-        self._asking = False
+    def missed(self, _reason: Reason, _cause: MissCause, now_ns: int) -> None:
+        """The venue's reach is reported with every request; here it is only tried again."""
+        self._again(now_ns)
+
+    def _again(self, now_ns: int) -> None:
         self._next_ns = now_ns + random.randint(0, self._pause_ns)  # noqa: S311 - jitter, no secret
         self._pause_ns = min(2 * self._pause_ns, LONGEST_PAUSE_NS)
 
     def _report(self, not_trading: frozenset[str]) -> None:
-        venue = self._venue
+        venue = self._desk.venue
         metrics.SYMBOLS_NOT_TRADING.labels(venue.exchange, venue.market).set(len(not_trading))
         if not_trading and not_trading != self._not_trading:
             log.warning(

@@ -65,16 +65,17 @@ class Ledger:
         self._tell_all(books, "start", now_ns)
 
     def tell_stop(self, books: Iterable[Book], now_ns: int) -> None:
-        """What was missed and not told yet, then a gap for every book: nothing is known of after."""
-        self._tell(self._runs.rest(), now_ns)
-        self._tell_all(books, "stop", now_ns)
+        """Of each book what was missed and not told yet, then a gap: nothing is known of after."""
+        for book in books:
+            self._tell(self._runs.end(book), now_ns)
+            self._tell_all([book], "stop", now_ns)
 
     def _tell_all(self, books: Iterable[Book], cause: GapCause, now_ns: int) -> None:
         self._tell([(book, Gap(cause=cause, since_ns=self._runs.last_good_ns(book))) for book in books], now_ns)
 
     def _tell(self, gaps: Iterable[tuple[Book, Gap]], now_ns: int) -> None:
         for book, gap in gaps:
-            self._channel.put_gap(self._record(book, gap, now_ns))
+            self._channel.put(self._record(book, gap, now_ns))
             _count(book, gap)
 
     def _record(self, book: Book, gap: Gap, now_ns: int) -> RawRecord:

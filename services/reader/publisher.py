@@ -1,36 +1,45 @@
-"""From the queue to Kafka: the only place in the reader that calls the producer, from one task.
+"""From the queue to Kafka: the only place in the reader that calls the producer of a topic, from one task.
 
-A failed send is final for its producer: what it had not acknowledged may or may not be in the topic, so none of it is
-sent again. Each symbol with such records gets one gap ``produce`` as the first record of the next producer, which has a
-new ``conn``. While Kafka is away the sends wait, the queue fills, and the pollers tell what they could not put in it.
+What waits in the queue goes out as one batch per partition, so that a record costs little and batches grow with the
+load. A failed send is final for its producer: what it had not acknowledged may or may not be in the topic, so none of
+it is sent again. Each symbol with such records gets one gap ``produce`` as the first record of the next producer, which
+has a new ``conn``. While Kafka is away the sends wait, the queue fills, and who receives tells what could not be put in.
 Never resends, never reorders, never drops in silence.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from services.reader.channel import RawRecord
 from shared import metrics
 from shared.errors import RetryableError
+from shared.kafka import partition_for
 from shared.log import get_logger
-from shared.messages import Gap, RawHeaders
+from shared.messages import DeadLetterHeaders, Gap, RawHeaders
 from shared.venues.base import SECOND_NS
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from services.reader.channel import Channel
-    from shared.messages import Book, Header
+    from shared.messages import Book, Header, Kind
 
 log = get_logger(__name__)
 
 CLOSE_SECONDS = 3.0
 """What a failed producer gets to close itself."""
+ROUND_BYTES = 2 * 1024 * 1024
+"""Taken from the queue at a time."""
+LINGER_SECONDS = 0.003
+"""Waited for company by the first record in an empty queue."""
+
+Lost = dict["Book", int]
 
 
 class Producing(Protocol):
@@ -39,41 +48,60 @@ class Producing(Protocol):
     async def start(self) -> None:
         """Returns when Kafka is there, however long that takes."""
 
-    async def send(
-        self, topic: str, value: bytes, *, key: bytes | None = None, headers: Sequence[Header] = ()
-    ) -> asyncio.Future[int]:
-        """The future is the offset. Raises `RetryableError`, here or in the future, once and for all later sends."""
+    async def send_batch(
+        self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes, Sequence[Header]]]
+    ) -> list[tuple[asyncio.Future[int], int]]:
+        """A future per batch. Raises `RetryableError`, here or in the futures, once and for all later sends."""
 
     async def stop(self, timeout_seconds: float) -> None:
         """Bounded."""
 
 
 class Publisher:
-    """Publishes a `Channel` to one topic. `origin` is ``<host>:<process start ns>``; the n-th producer is its n-th conn."""
+    """Publishes a `Channel` to one topic. `origin` is ``<host>:<process start ns>``, `numbers` those of its conns.
+
+    A conn is what one producer published of one websocket, or of no websocket. `on_lost` is told the books of which a
+    failed producer had records that are not known to be in Kafka, after their gaps were published.
+    """
 
     def __init__(
         self,
         channel: Channel,
         make_producer: Callable[[], Producing],
         *,
+        kind: Kind,
         topic: str,
+        partitions: int,
+        dead_letter_topic: str,
+        dead_letter_partitions: int,
         stream: str,
         origin: str,
+        numbers: Iterator[int] | None = None,
         ready: Callable[[str, bool, str], None] = lambda _what, _ok, _why: None,
+        on_lost: Callable[[Collection[Book]], None] = lambda _books: None,
     ) -> None:
         self._channel = channel
         self._make_producer = make_producer
+        self._kind = kind
         self._topic = topic
+        self._partitions = partitions
+        self._dead_letter_topic = dead_letter_topic
+        self._dead_letter_partitions = dead_letter_partitions
         self._stream = stream
         self._origin = origin
+        self._numbers = numbers or count(1)
         self._ready = ready
-        self._incarnation = 0
-        self._seq: defaultdict[Book, int] = defaultdict(int)
+        self._on_lost = on_lost
+        self._conns: dict[int | None, str] = {}  # of this producer, by websocket
+        self._seq: dict[Book, tuple[str, int]] = {}  # the conn of a book's last record, and its next number
+        self._partition_of: dict[bytes, int] = {}
         self._producer: Producing | None = None
-        self._unacknowledged: dict[asyncio.Future[int], RawRecord] = {}
-        self._lost: dict[Book, int] = {}  # records of the failed producer that were not acknowledged
+        self._unacknowledged: dict[asyncio.Future[int], Sequence[RawRecord]] = {}
+        self._lost: Lost = {}  # records of the failed producer that were not acknowledged
         self._failure: BaseException | None = None
-        self._last_good_ns: dict[Book, int] = {}
+        self._last_good: dict[
+            Book, tuple[int, int | None]
+        ] = {}  # receive time and update id of the latest acknowledged
         self._latency = metrics.LATENCY.labels("published")
         self._records_total = metrics.PRODUCED_RECORDS.labels(topic)
         self._bytes_total = metrics.PRODUCED_BYTES.labels(topic)
@@ -83,7 +111,7 @@ class Publisher:
     @property
     def unacknowledged_records(self) -> int:
         """Sent, or waiting to be, and not known to be in Kafka."""
-        return len(self._unacknowledged) + self._channel.waiting_records
+        return sum(map(len, self._unacknowledged.values())) + self._channel.waiting_records
 
     async def run(self) -> None:
         """Publish until the channel is closed and all of it is acknowledged."""
@@ -91,12 +119,14 @@ class Publisher:
         while True:
             if self._failure is not None:
                 await self._replace()
-            elif (record := self._channel.take()) is not None:
-                await self._send(record)
+            elif records := self._channel.take(ROUND_BYTES):
+                await self._send(records)
             elif self._channel.closed and not self._unacknowledged:
                 return
             else:
                 await self._channel.wait()
+                if not self._channel.closed and self._failure is None:
+                    await asyncio.sleep(LINGER_SECONDS)
 
     async def stop(self, timeout_seconds: float) -> None:
         """Close the producer, within a bound."""
@@ -108,7 +138,7 @@ class Publisher:
         if self._producer is not None:
             self._failures_total.inc()
             self._ready("kafka", False, f"the producer failed: {self._failure}")
-            log.warning("producer failed", reason=str(self._failure), conn=self._conn)
+            log.warning("producer failed", topic=self._topic, reason=str(self._failure))
             await self._producer.stop(CLOSE_SECONDS)
             self._give_up_unacknowledged()
         self._failure = None
@@ -117,79 +147,116 @@ class Publisher:
         await producer.start()
         self._producer = producer
         self._ready("kafka", True, "")
-        self._incarnation += 1
+        self._conns.clear()
         self._seq.clear()
         lost, self._lost = self._lost, {}
         if lost:
-            log.warning("records unacknowledged", records=sum(lost.values()), symbols=len(lost), conn=self._conn)
-        now_ns = time.time_ns()
-        for book in lost:
-            gap = Gap(cause="produce", since_ns=self._last_good_ns.get(book))
-            metrics.GAPS.labels("fobs", book.exchange, book.market, gap.cause).inc()
-            record = RawRecord(book, "gap", gap.encode(), now_ns)
-            self._channel.hold(record)
-            await self._send(record)
+            log.warning("records unacknowledged", topic=self._topic, records=sum(lost.values()), symbols=len(lost))
+            await self._send([self._produce_gap(book) for book in lost])
+            self._on_lost(lost)
 
-    async def _send(self, record: RawRecord) -> None:
+    def _produce_gap(self, book: Book) -> RawRecord:
+        since_ns, last_id = self._last_good.get(book, (None, None))
+        gap = Gap(cause="produce", last_id=last_id, since_ns=since_ns)
+        metrics.GAPS.labels(self._kind, book.exchange, book.market, gap.cause).inc()
+        record = RawRecord(book, "gap", gap.encode(), time.time_ns())
+        self._channel.hold(record)
+        return record
+
+    async def _send(self, records: Sequence[RawRecord]) -> None:
+        """Each partition's records in their order; partitions one after the other."""
         assert self._producer is not None
-        if self._failure is not None:
-            self._lose(record)
-            return
-        book = record.book
-        headers = RawHeaders(
+        batches: defaultdict[tuple[str, int], list[RawRecord]] = defaultdict(list)
+        for record in records:
+            batches[self._place(record)].append(record)
+        for (topic, partition), batch in batches.items():
+            if self._failure is not None:
+                self._lose(batch)
+                continue
+            encoded = [(record.book.key, record.value, self._headers(record)) for record in batch]
+            try:
+                sent = await self._producer.send_batch(topic, partition, encoded)
+            except RetryableError as error:
+                # Of a batch that was cut in two the first part may have been queued: it fails with its producer.
+                self._failure = self._failure or error
+                self._lose(batch)
+                continue
+            first = 0
+            for future, number in sent:
+                part = batch[first : first + number]
+                first += number
+                self._unacknowledged[future] = part
+                future.add_done_callback(partial(self._settle, part))
+
+    def _place(self, record: RawRecord) -> tuple[str, int]:
+        if record.error is not None:
+            return self._dead_letter_topic, partition_for(record.book.key, self._dead_letter_partitions)
+        key = record.book.key
+        partition = self._partition_of.get(key)
+        if partition is None:
+            partition = self._partition_of[key] = partition_for(key, self._partitions)
+        return self._topic, partition
+
+    def _headers(self, record: RawRecord) -> list[Header]:
+        book, conn = record.book, self._conn(record.link)
+        if record.error is not None:
+            original = [(name, str(value).encode()) for name, value in (("conn", conn), ("recv_ns", record.recv_ns))]
+            return DeadLetterHeaders(error=record.error, stage="reader", src=conn).encode(original)
+        last_conn, seq = self._seq.get(book, (conn, 0))
+        if last_conn != conn:
+            seq = 0
+        self._seq[book] = conn, seq + 1
+        return RawHeaders(
             stream=self._stream,
             exchange=book.exchange,
             market=book.market,
             symbol=book.symbol,
-            type=record.type,
+            type=record.type,  # type: ignore[arg-type]  # a dead letter went another way
             recv_ns=record.recv_ns,
-            conn=self._conn,
-            seq=self._seq[book],
+            conn=conn,
+            seq=seq,
             sent_ns=record.sent_ns,
             limit=record.limit,
             ip=record.ip,
         ).encode()
-        self._seq[book] += 1
-        try:
-            future = await self._producer.send(self._topic, record.value, key=book.key, headers=headers)
-        except RetryableError as error:
-            self._failure = self._failure or error
-            self._lose(record)
-            return
-        self._unacknowledged[future] = record
-        future.add_done_callback(partial(self._settle, record))
 
-    @property
-    def _conn(self) -> str:
-        return f"{self._origin}:{self._incarnation}"
+    def _conn(self, link: int | None) -> str:
+        conn = self._conns.get(link)
+        if conn is None:
+            conn = self._conns[link] = f"{self._origin}:{next(self._numbers)}"
+        return conn
 
-    def _settle(self, record: RawRecord, future: asyncio.Future[int]) -> None:
+    def _settle(self, records: Sequence[RawRecord], future: asyncio.Future[int]) -> None:
         if self._unacknowledged.pop(future, None) is None:
             return  # settled before its callback came
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:
             self._failure = self._failure or error or RetryableError("a send was cancelled")
-            self._lose(record)
+            self._lose(records)
         else:
-            self._channel.settle(record)
-            self._count(record)
+            self._channel.settle(records)
+            self._count(records)
         self._channel.nudge()
 
-    def _count(self, record: RawRecord) -> None:
-        self._records_total.inc()
-        self._bytes_total.inc(len(record.value))
-        if record.type == "snapshot":
-            self._last_good_ns[record.book] = record.recv_ns
-            self._latency.observe((time.time_ns() - record.recv_ns) / SECOND_NS)
+    def _count(self, records: Sequence[RawRecord]) -> None:
+        self._records_total.inc(len(records))
+        self._bytes_total.inc(sum(len(record.value) for record in records))
+        now_ns = time.time_ns()
+        for record in records:
+            if record.type != "gap" and record.error is None:
+                self._last_good[record.book] = record.recv_ns, record.last_id
+                self._latency.observe((now_ns - record.recv_ns) / SECOND_NS)
 
     def _give_up_unacknowledged(self) -> None:
         """What the closed producer left undecided is lost to us: it may be in the topic, and is not sent again."""
-        for future, record in list(self._unacknowledged.items()):
+        for future, records in list(self._unacknowledged.items()):
             if not future.done():
                 future.cancel()
-            self._settle(record, future)
+            self._settle(records, future)
 
-    def _lose(self, record: RawRecord) -> None:
-        self._channel.settle(record)
-        self._lost[record.book] = self._lost.get(record.book, 0) + 1
-        self._unacknowledged_total.inc()
+    def _lose(self, records: Sequence[RawRecord]) -> None:
+        self._channel.settle(records)
+        for record in records:
+            if record.error is None:
+                self._lost[record.book] = self._lost.get(record.book, 0) + 1
+        self._unacknowledged_total.inc(len(records))

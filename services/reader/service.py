@@ -1,109 +1,197 @@
-"""The reader's line: shards → pollers → queue → Kafka. It keeps no state: a start is a recovery, told by `start` gaps."""
+"""The reader's line: shards → polls, anchors and websockets → queues → Kafka.
+
+It keeps no state: a start is a recovery, told by `start` gaps.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
-from services.reader.channel import Channel
-from services.reader.fetch import Source
+import aiohttp
+
+from services.reader.anchors import Anchors
+from services.reader.feed import Feed, StreamPlan
+from services.reader.fetch import Source, connector_from
+from services.reader.instruments import Instruments
 from services.reader.ledger import Ledger
-from services.reader.publisher import Publisher
+from services.reader.listings import Listings
+from services.reader.outlet import Outlet
+from services.reader.pressure import Pressure
 from services.reader.reach import Reach
+from services.reader.requests import Requester
 from services.reader.shards import plan
-from services.reader.snapshots import Line, Poller
-from shared import metrics, topics
-from shared.errors import FatalError
-from shared.kafka import Producer
-from shared.log import get_logger
+from services.reader.snapshots import Polls
+from shared import topics
 from shared.service import release
 from shared.venues import venue
 
 if TYPE_CHECKING:
-    from services.reader.shards import Shard
+    from collections.abc import Collection, Iterator, Sequence
+
+    from services.reader.channel import Channel
+    from services.reader.shards import Market, Shard
+    from shared.messages import Book
     from shared.service import Lifecycle
-    from shared.settings import Settings
+    from shared.settings import MarketSettings, Settings
+    from shared.venues.instruments import Instrument
 
-DRAIN_SECONDS = 18.0
-"""What the queue gets to empty itself at the end; with requests in flight and the producer's end it is under 30 s."""
-PRODUCER_STOP_SECONDS = 4.0
-REPORT_EVERY_SECONDS = 30.0
 
-log = get_logger(__name__)
+@dataclass
+class Line:
+    """What all shards of this process share."""
+
+    settings: Settings
+    lifecycle: Lifecycle
+    listings: Listings
+    snapshots: Channel
+    deltas: Channel
+    pressure: Pressure
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    feeds: list[Feed] = field(default_factory=list)
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
-    """Polls until told to stop, then drains. Raises `FatalError` if what was received could not all be handed over."""
+    """Records until told to stop, then drains. Raises `FatalError` if what was received could not all be handed over."""
     shards = plan(settings)
     if await lifecycle.unless_stopped(topics.require(settings, lifecycle)) is None:
         return
-    channel = Channel(settings.channels.buffer_bytes)
-    publisher = Publisher(
-        channel,
-        lambda: Producer(settings.kafka, client_id=f"{settings.cryptoflow.name}-reader"),
-        topic=settings.channels.raw_fobs.topic,
-        stream=settings.kafka.stream,
-        origin=f"{socket.gethostname()}:{time.time_ns()}",
-        ready=lifecycle.ready,
-    )
+    feeds: list[Feed] = []
+
+    def told_elsewhere(books: Collection[Book]) -> None:
+        for feed in feeds:
+            feed.told_elsewhere(books)
+
+    listings = Listings(settings.storage)
+    snapshots, deltas = Outlet(settings, lifecycle, "fobs"), Outlet(settings, lifecycle, "fobd", told_elsewhere)
+    line = Line(settings, lifecycle, listings, snapshots.channel, deltas.channel, Pressure(deltas.channel), feeds=feeds)
     async with asyncio.TaskGroup() as tasks:
-        publishing = tasks.create_task(publisher.run())
-        reporting = tasks.create_task(_report(channel, settings.channels.raw_fobs.topic))
-        async with AsyncExitStack() as stack, asyncio.TaskGroup() as polling:
-            for shard in shards:
-                poller = await stack.enter_async_context(_source(settings, shard))
-                polling.create_task(_poller(settings, shard, poller, channel, lifecycle).run(lifecycle.stopping))
-        channel.close()
+        storing = tasks.create_task(listings.run())
+        snapshots.start(tasks)
+        deltas.start(tasks)
         try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await publishing
-        except TimeoutError:
-            raise FatalError(
-                f"{publisher.unacknowledged_records} records not acknowledged by Kafka at the end"
-            ) from None
+            async with AsyncExitStack() as stack, asyncio.TaskGroup() as recording:
+                for shard in shards:
+                    recording.create_task(_record(line, shard, *await _connections(settings, shard, stack)))
+            async with asyncio.TaskGroup() as draining:
+                draining.create_task(snapshots.drain())
+                draining.create_task(deltas.drain())
         finally:
-            reporting.cancel()
-            await publisher.stop(PRODUCER_STOP_SECONDS)
+            storing.cancel()
+            await asyncio.gather(snapshots.stop(), deltas.stop())
 
 
-def _source(settings: Settings, shard: Shard) -> Source:
-    return Source(
+async def _connections(settings: Settings, shard: Shard, stack: AsyncExitStack) -> tuple[Source, aiohttp.ClientSession]:
+    """For REST and for websockets, both from the shard's address."""
+    agent = f"cryptoflow/{release()}"
+    source = Source(
         shard.ip,
         timeout_seconds=settings.reader.request_timeout_seconds,
         max_connections=settings.reader.max_connections,
-        user_agent=f"cryptoflow/{release()}",
+        user_agent=agent,
     )
+    session = aiohttp.ClientSession(
+        connector=connector_from(shard.ip, limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": agent},
+        trust_env=False,
+    )
+    return await stack.enter_async_context(source), await stack.enter_async_context(session)
 
 
-def _poller(settings: Settings, shard: Shard, source: Source, channel: Channel, lifecycle: Lifecycle) -> Poller:
-    lines = []
-    for exchange, market, found in settings.source.snapshots():
-        if symbols := shard.symbols.get((exchange, market)):
-            snapshots = found.orderbook.snapshots
-            adapter = venue(exchange, market)
-            lines.append(Line(adapter, found.rest_url, symbols, snapshots.interval_ms, snapshots.limit))
-    reader = settings.reader
-    return Poller(
-        lines,
+async def _record(line: Line, shard: Shard, source: Source, session: aiohttp.ClientSession) -> None:
+    """One shard, until told to stop: all its markets share the requests' budget and connections."""
+    reader, lifecycle = line.settings.reader, line.lifecycle
+    markets = {
+        (exchange, market): found
+        for exchange, market, found in line.settings.source.markets()
+        if (exchange, market) in {*shard.snapshots, *shard.deltas}
+    }
+    reach = Reach(shard.ip, [venue(*market) for market in markets], reader.gap_after_seconds, lifecycle.ready)
+    requester = Requester(
         source,
-        Ledger(channel, shard.ip, reader.gap_after_seconds),
-        Reach(shard.ip, [line.venue for line in lines], reader.gap_after_seconds, lifecycle.ready),
+        reach,
         weight_share=reader.weight_share,
         max_connections=reader.max_connections,
         beat=lifecycle.beat,
     )
+    ledger = Ledger(line.snapshots, shard.ip, reader.gap_after_seconds)
+    polls: list[Polls] = []
+    async with asyncio.TaskGroup() as tasks:
+        for market, found in markets.items():
+            poll, feed = _market(line, shard, market, found, requester=requester, ledger=ledger, session=session)
+            if poll is not None:
+                polls.append(poll)
+            if feed is not None:
+                line.feeds.append(feed)
+                tasks.create_task(feed.run(lifecycle.stopping))
+        await requester.run(lifecycle.stopping)
+        for poll in polls:
+            poll.stop(time.time_ns())
 
 
-async def _report(channel: Channel, topic: str) -> None:
-    """The queue's depth: to the metrics every second, to the log every 30 s."""
-    depth = metrics.CHANNEL_DEPTH_BYTES.labels(topic)
-    last = time.monotonic()
-    while True:
-        depth.set(channel.held_bytes)
-        if time.monotonic() - last >= REPORT_EVERY_SECONDS:
-            last = time.monotonic()
-            log.info("channel", topic=topic, held_bytes=channel.held_bytes, limit_bytes=channel.limit_bytes)
-        await asyncio.sleep(1)
+def _market(
+    line: Line,
+    shard: Shard,
+    market: Market,
+    found: MarketSettings,
+    *,
+    requester: Requester,
+    ledger: Ledger,
+    session: aiohttp.ClientSession,
+) -> tuple[Polls | None, Feed | None]:
+    """What is recorded of one market from one shard, wired to its desk."""
+    adapter, reader, now_ns = venue(*market), line.settings.reader, time.time_ns()
+    desk = requester.desk(adapter, found.rest_url)
+    selected, streamed = shard.snapshots.get(market), shard.deltas.get(market)
+    snapshots, delta = found.orderbook.snapshots, found.orderbook.delta
+    on_listed = [line.listings.of(adapter)]
+    feed = polls = None
+    if streamed is not None:
+        streams = StreamPlan(
+            found.stream_url,
+            delta.interval_ms,
+            reader.streams_per_connection,
+            max_age_seconds=reader.max_connection_age,
+            silence_seconds=reader.silence_timeout,
+            stale_seconds=reader.stale_after,
+            anchor_seconds=delta.anchor_interval,
+        )
+        feed = Feed(
+            adapter,
+            streams,
+            streamed,
+            ip=shard.ip,
+            session=session,
+            channel=line.deltas,
+            pressure=line.pressure,
+            anchors=Anchors(desk, delta.limit),
+            numbers=line.numbers,
+            ready=line.lifecycle.ready,
+        )
+        on_listed.append(feed.listed)
+    if selected is not None:
+        chosen = selected
+        polls = polls_ = Polls(
+            desk,
+            ledger,
+            chosen.explicit,
+            interval_ms=snapshots.interval_ms,
+            limit=snapshots.limit,
+            now_ns=now_ns,
+            **({} if feed is None else {"seen": feed.saw_snapshot}),
+        )
+
+        def follow(listed: Sequence[Instrument], recv_ns: int) -> None:
+            polls_.follow(chosen.explicit | chosen.of({item.symbol for item in listed if item.trading}), recv_ns)
+
+        on_listed.append(follow)
+        requester.works.append(polls)
+    explicit = frozenset().union(*(each.explicit for each in (selected, streamed) if each is not None))
+    instruments = Instruments(desk, explicit, on_listed, interval_seconds=reader.instruments_interval, now_ns=now_ns)
+    requester.works.append(instruments)
+    return polls, feed

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from shared.venues.base import Reason
 
-URGENT, POLL = 0, 1
-"""Priorities: what the line stands on (instrument lists; anchors after gaps), then the polls."""
+URGENT, ANCHOR, REFRESH, POLL = 0, 1, 2, 3
+"""Priorities: what the line stands on (instrument lists); anchors after gaps; other anchors; then the polls."""
 
 T = TypeVar("T")
 

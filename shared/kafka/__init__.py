@@ -11,7 +11,7 @@ from shared.kafka.connection import MAX_RECORD_BYTES, Record, TopicPartition
 from shared.kafka.consumer import Consumer
 from shared.kafka.errors import OffsetsLost, OwnershipLost, ProducerFailed
 from shared.kafka.places import Lag
-from shared.kafka.producer import Producer
+from shared.kafka.producer import Producer, partition_for
 from shared.kafka.reader import read_range
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "TopicDescription",
     "TopicPartition",
     "TopicSpec",
+    "partition_for",
     "read_range",
 ]

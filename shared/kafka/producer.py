@@ -8,11 +8,13 @@ goes on with a new producer. Nothing is ever sent again here.
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from shared.errors import PoisonMessage
@@ -30,9 +32,16 @@ if TYPE_CHECKING:
 
 MAX_BATCH_BYTES = 512 * 1024
 LINGER_MS = 5
+MURMUR_MASK = 0x7FFF_FFFF
 ABANDON_STEP_SECONDS = 0.1
 
 _log = get_logger(__name__)
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """Where Kafka's default partitioner puts a key: murmur2, its sign bit cleared, modulo the number of partitions."""
+    hashed: int = murmur2(key)
+    return (hashed & MURMUR_MASK) % partitions
 
 
 class Producer:
@@ -101,10 +110,39 @@ class Producer:
             # AssertionError: aiokafka's answer to a partition that does not exist.
             self._fail(f"send to {topic}: {in_words(error)}")
             raise ProducerFailed(str(self._failure)) from error
-        outer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._outstanding.add(outer)
-        inner.add_done_callback(partial(self._settle, outer, topic))
-        return outer
+        return self._outer(inner, topic)
+
+    async def send_batch(
+        self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes, Sequence[Header]]]
+    ) -> list[tuple[asyncio.Future[int], int]]:
+        """Queues records (key, value, headers) of one partition: for each batch they make, its future and their number.
+
+        The future is as that of `send`, of the batch's first record. A record costs a tenth of what it does by `send`.
+        Waits while a batch of the partition waits to be sent. Raises `ProducerFailed`; then what it had queued of
+        these records fails as everything does. Records must be within `MAX_RECORD_BYTES`.
+        """
+        queued: list[tuple[asyncio.Future[int], int]] = []
+        timestamp_ms = int(time.time() * 1000)
+        first = 0
+        while first < len(records):
+            if self._failure is not None or self._client is None:
+                raise ProducerFailed(self._failure or "not started, or stopped")
+            batch = self._client.create_batch()
+            while first + batch.record_count() < len(records):
+                key, value, headers = records[first + batch.record_count()]
+                if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+                    break
+            count = batch.record_count()
+            assert count, "the first record of a batch always fits"
+            batch.close()
+            try:
+                inner = await self._client.send_batch(batch, topic, partition=partition)
+            except (KafkaError, OSError, AssertionError) as error:
+                self._fail(f"send to {topic}: {in_words(error)}")
+                raise ProducerFailed(str(self._failure)) from error
+            queued.append((self._outer(inner, topic), count))
+            first += count
+        return queued
 
     async def stop(self, timeout_seconds: float) -> None:
         """Waits up to `timeout_seconds` for what is outstanding, fails the rest, and closes whatever state it is in."""
@@ -126,10 +164,16 @@ class Producer:
                 return
         await _abandon(client)
 
+    def _outer(self, inner: asyncio.Future[RecordMetadata], topic: str) -> asyncio.Future[int]:
+        outer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._outstanding.add(outer)
+        inner.add_done_callback(partial(self._settle, outer, topic))
+        return outer
+
     def _settle(self, outer: asyncio.Future[int], topic: str, inner: asyncio.Future[RecordMetadata]) -> None:
-        error = inner.exception()
-        if error is not None:
-            self._fail(f"send to {topic}: {in_words(error)}")
+        error = None if inner.cancelled() else inner.exception()
+        if inner.cancelled() or error is not None:
+            self._fail(f"send to {topic}: {in_words(error) if error is not None else 'cancelled'}")
             return
         self._outstanding.discard(outer)
         if not outer.done():

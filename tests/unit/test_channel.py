@@ -28,9 +28,9 @@ async def test_a_snapshot_is_refused_when_there_is_no_room_and_taken_again_after
     assert channel.offer(first)
     assert channel.offer(snapshot())
     assert not channel.offer(snapshot())
-    assert channel.take() is first
+    assert channel.take(1) == [first]
     assert not channel.offer(snapshot()), "taken is not acknowledged: its bytes are still held"
-    channel.settle(first)
+    channel.settle([first])
     assert channel.offer(snapshot())
 
 
@@ -38,9 +38,9 @@ async def test_a_gap_is_taken_however_full_the_queue_is() -> None:
     channel = Channel(room_for(1))
     channel.offer(snapshot())
     late = gap()
-    channel.put_gap(late)
-    channel.take()
-    assert channel.take() is late
+    channel.put(late)
+    channel.take(1)
+    assert channel.take(1) == [late]
 
 
 async def test_a_gap_and_its_snapshot_are_taken_together_or_not_at_all() -> None:
@@ -48,10 +48,10 @@ async def test_a_gap_and_its_snapshot_are_taken_together_or_not_at_all() -> None
     channel.offer(snapshot())
     assert not channel.offer(snapshot(), after=gap())
     assert channel.waiting_records == 1
-    channel.settle(channel.take())
+    channel.settle(channel.take(1))
     before, after = gap(), snapshot()
     assert channel.offer(after, after=before)
-    assert [channel.take(), channel.take()] == [before, after]
+    assert channel.take(10**6) == [before, after]
 
 
 async def test_one_record_larger_than_the_whole_queue_still_passes_alone() -> None:
@@ -73,13 +73,41 @@ async def test_the_consumer_sleeps_until_something_is_put_or_the_end_is_said() -
     channel.close()
     await waiting
     assert channel.closed
-    assert channel.take() is not None, "what was queued before the end can still be taken"
+    assert channel.take(1), "what was queued before the end can still be taken"
 
 
 async def test_held_bytes_return_to_zero_when_all_is_settled() -> None:
     channel = Channel(room_for(9))
     for record in (snapshot(), gap(), snapshot(7)):
-        (channel.put_gap if record.type == "gap" else channel.offer)(record)
-    while (record := channel.take()) is not None:
-        channel.settle(record)
+        (channel.put if record.type == "gap" else channel.offer)(record)
+    while records := channel.take(1):
+        channel.settle(records)
     assert channel.held_bytes == 0
+
+
+async def test_as_many_records_are_taken_as_fit_and_always_one() -> None:
+    channel = Channel(room_for(9))
+    records = [snapshot() for _ in range(4)]
+    for record in records:
+        channel.put(record)
+    assert channel.take(room_for(2)) == records[:2]
+    assert channel.take(1) == records[2:3]
+    assert channel.take(room_for(9)) == records[3:]
+    assert channel.take(room_for(9)) == []
+
+
+async def test_who_waits_for_room_goes_on_when_so_little_is_held() -> None:
+    channel = Channel(room_for(4))
+    records = [snapshot() for _ in range(4)]
+    for record in records:
+        channel.put(record)
+    assert channel.full
+    waiting = asyncio.create_task(channel.drained(room_for(2)))
+    channel.settle(records[:2])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert not channel.full
+    channel.settle(records[2:3])
+    async with asyncio.timeout(5):
+        await waiting

@@ -1,0 +1,131 @@
+"""The reader's streams as a process: exchange → raw-fobd, verbatim, in order, with a gap wherever something is missing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.deltas import Truth, control, judge
+from tests.line import make_line, stream_source
+from tests.support import eventually
+
+SYMBOLS = {"future": ["BTCUSDT", "ETHUSDT", "币安人生USDT"], "inverse": ["BTCUSD_PERP"], "spot": ["BTCUSDT", "ETHUSDT"]}
+ALL = 6
+
+
+@pytest.fixture
+def line_of(services, make_config, tmp_path, embedded_kafka):
+    def make(simulator, symbols=SYMBOLS, *, reader=None, **kwargs):
+        return make_line(
+            services,
+            make_config,
+            tmp_path,
+            kafka={"bootstrap_servers": embedded_kafka.bootstrap_servers},
+            source=stream_source(simulator, symbols, **kwargs),
+            reader=reader or {},
+        )
+
+    return make
+
+
+@pytest.fixture
+def exchange(services, tmp_path):
+    def make(*arguments):
+        return services.simulate(
+            "--symbols-per-market", "8", "--truth-frames", str(tmp_path / "frames.jsonl"), *arguments
+        )
+
+    return make
+
+
+async def truth_of(exchange, tmp_path) -> Truth:
+    await control(exchange, "POST", "flush")
+    return Truth.read(tmp_path / "frames.jsonl")
+
+
+async def test_every_update_is_published_verbatim_in_order_between_start_and_stop_with_an_anchor_and_no_gap(
+    line_of, exchange, tmp_path
+) -> None:
+    simulator = exchange()
+    line = line_of(simulator)
+    await line.create_topics()
+    reader = line.start("reader")
+    await line.acknowledged(400, kind="fobd")
+    assert reader.terminate() == 0, reader.tail()
+    verdict = judge(await line.raw_records("fobd"), await truth_of(simulator, tmp_path))
+    assert verdict.updates >= 380
+    assert verdict.anchors == ALL
+    assert [hole for hole in verdict.holes if hole.lost] == []
+    assert [gap["cause"] for hole in verdict.holes for gap in hole.gaps] == ["start", "stop"] * ALL
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "cause"),
+    [
+        ("skip", {}, "sequence"),
+        ("drop_connection", {"reset": True}, "disconnect"),
+        ("close_code", {"code": 1001}, "disconnect"),
+        ("garbage", {}, "malformed"),
+        ("truncated_frame", {}, "malformed"),
+        ("no_symbol", {}, "malformed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_lost_frame_is_one_gap_with_its_cause_and_then_an_anchor(
+    line_of, exchange, tmp_path, kind, args, cause
+) -> None:
+    simulator = exchange()
+    line = line_of(simulator, {"future": ["BTCUSDT", "ETHUSDT"]})
+    await line.create_topics()
+    reader = line.start("reader")
+    await line.acknowledged(40, kind="fobd")
+    await eventually(lambda: reader.metric("cryptoflow_symbols_without_anchor") == 0, what="both symbols have anchors")
+    rule = {"kind": kind, "path": "stream", "market": "future", "symbol": "BTCUSDT", "count": 1, "args": args}
+    await control(simulator, "POST", "faults", rule)
+    await eventually(lambda: reader.metric("cryptoflow_gaps_total", kind="fobd", cause=cause) >= 1, 30)
+    await eventually(lambda: reader.metric("cryptoflow_symbols_without_anchor") == 0, 30)
+    await line.acknowledged(20, kind="fobd")
+    assert reader.terminate() == 0, reader.tail()
+    verdict = judge(await line.raw_records("fobd"), await truth_of(simulator, tmp_path))
+    within = [hole for hole in verdict.holes if not {gap["cause"] for gap in hole.gaps} & {"start", "stop"}]
+    assert within, "no hole at all"
+    for hole in within:
+        assert hole.lost, f"a gap where nothing was lost: {hole}"
+        assert [gap["cause"] for gap in hole.gaps] == [cause]
+    assert {hole.name for hole in within} >= {("future", "BTCUSDT")}
+    assert verdict.anchors == 2 + len(within)
+
+
+async def test_a_repeat_is_dropped_and_counted_and_an_unknown_event_costs_nothing(line_of, exchange, tmp_path) -> None:
+    simulator = exchange()
+    line = line_of(simulator, {"future": ["BTCUSDT", "ETHUSDT"]})
+    await line.create_topics()
+    reader = line.start("reader")
+    await line.acknowledged(20, kind="fobd")
+    for kind in ("duplicate", "unknown_event"):
+        await control(simulator, "POST", "faults", {"kind": kind, "path": "stream", "market": "future", "count": 3})
+    await eventually(lambda: reader.metric("cryptoflow_updates_dropped_total", reason="repeat") == 3, 30)
+    await eventually(lambda: reader.metric("cryptoflow_dead_letters_total", reason="unknown_event") == 3, 30)
+    await line.acknowledged(20, kind="fobd")
+    assert reader.terminate() == 0, reader.tail()
+    verdict = judge(await line.raw_records("fobd"), await truth_of(simulator, tmp_path))
+    assert [gap["cause"] for hole in verdict.holes for gap in hole.gaps] == ["start", "stop"] * 2
+    assert not any(hole.lost for hole in verdict.holes)
+    letters = [record async for record in line._records(line.settings.channels.dead_letters.topic)]
+    assert [json.loads(record.value)["data"]["e"] for record in letters] == ["somethingNew"] * 3
+
+
+@pytest.mark.timeout(240)
+async def test_twenty_handovers_cost_neither_a_gap_nor_a_repeat(line_of, exchange, tmp_path) -> None:
+    symbols = {"future": ["BTCUSDT", "ETHUSDT", "SUSHIUSDT", "AKROUSDT", "KEEPUSDT", "BNBUSDT", "SOLUSDT"]}
+    simulator = exchange("--max-connection-age", "8")
+    line = line_of(simulator, symbols, reader={"max_connection_age": "2s", "streams_per_connection": 20})
+    await line.create_topics()
+    reader = line.start("reader")
+    await eventually(lambda: reader.metric("cryptoflow_handovers_total", how="planned") >= 20, 150)
+    assert reader.terminate() == 0, reader.tail()
+    verdict = judge(await line.raw_records("fobd"), await truth_of(simulator, tmp_path))
+    assert [gap["cause"] for hole in verdict.holes for gap in hole.gaps] == ["start", "stop"] * len(symbols["future"])
+    assert not any(hole.lost for hole in verdict.holes)
+    assert verdict.updates > 2000
