@@ -1,4 +1,7 @@
-"""The commands `cryptoflow lake …`. They parse, call one function, print; nothing is decided here."""
+"""The commands `cryptoflow lake …`. They parse, call one function, print; nothing is decided here.
+
+`book` and `gaps` stand in `cryptoflow.lake_book_cli`.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,23 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cryptoflow import lake
-from shared.errors import CryptoFlowError, FatalError
+from cryptoflow import lake, lake_book_cli
+from cryptoflow.lake_options import NOT_DONE, JsonOption, UrlArgument, console, not_done
+from shared.errors import CryptoFlowError
 from shared.lake.watermark import LATENESS_SECONDS, hour_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NOT_DONE = 2  # as for a wrong command line: nothing was proven, in neither direction
 SHOWN = 50
 
-app = typer.Typer(help="The lake: prove it, ask how far it reaches.", no_args_is_help=True, rich_markup_mode=None)
-
-UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="s3://bucket/prefix or a folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a machine to read.")]
+app = typer.Typer(
+    help="The lake: prove it, ask how far it reaches, rebuild a book, list its gaps.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.command()(lake_book_cli.book)
+app.command()(lake_book_cli.gaps)
 
 
 @app.command()
@@ -45,7 +51,7 @@ def verify(
         with _bar() as progress:
             report = lake.verify(url, fast=fast, strict=strict, progress=progress)
     except CryptoFlowError as error:
-        raise _not_done(error, url, "verified", as_json=as_json) from error
+        raise not_done(error, url, "verified", as_json=as_json) from error
     if as_json:
         typer.echo(json.dumps(report.as_dict(), ensure_ascii=False))
     else:
@@ -66,7 +72,7 @@ def watermark(
     try:
         found = lake.watermark(url, lateness_seconds=lateness_seconds)
     except CryptoFlowError as error:
-        raise _not_done(error, url, "read", as_json=as_json) from error
+        raise not_done(error, url, "read", as_json=as_json) from error
     if as_json:
         typer.echo(json.dumps(found.as_dict(), ensure_ascii=False))
         return
@@ -78,7 +84,7 @@ def watermark(
         until = hour_or_none(mark.closed_until_us) or "nothing closed"
         for book in mark.books:
             table.add_row(mark.line.kind, mark.line.stream, book.exchange, book.market, book.symbol, until)
-    _console().print(table)
+    console().print(table)
     for kind, stream in found.streams():
         until = hour_or_none(found.closed_until_us(kind, stream)) or "nothing closed"
         typer.echo(f"all of {kind}, stream {stream}: {until}")
@@ -103,24 +109,11 @@ def _print_report(report: lake.Report) -> None:
         typer.echo(f"{report.url}: {report}")
 
 
-def _not_done(error: CryptoFlowError, url: str, word: str, *, as_json: bool) -> typer.Exit:
-    if as_json:
-        typer.echo(json.dumps({"verdict": None, "exit_code": NOT_DONE, "url": url, "error": str(error)}))
-    again = "" if isinstance(error, FatalError) else " (try again)"
-    typer.echo(f"not {word}: {error}{again}", err=True)
-    return typer.Exit(NOT_DONE)
-
-
 @contextmanager
 def _bar() -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal, nothing elsewhere."""
     columns = (TextColumn("claims"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    errors = Console(stderr=True)
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("verify", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=160)

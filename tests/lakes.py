@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,8 @@ from shared.lake.schema import FILE_SCHEMAS, SCHEMA_VERSION
 from shared.messages import Book, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shared.lake.store import Store
 
 BTC = Book("binance", "future", "BTCUSDT")
@@ -63,6 +65,87 @@ def gap_row(*, hour: int = HOUR_0, raw_offset: int = 0, partition: int = 0, caus
             "raw_offset": [raw_offset],
         },
     )
+
+
+Pairs: TypeAlias = "Iterable[tuple[float, float]]"
+
+
+class FobdRows:
+    """Rows of `fobd`, message by message: each has the next raw offset, and a receive time of its own or a second more."""
+
+    def __init__(self, *, recv_ns: int = HOUR_0 * 1000, raw_offset: int = 0, partition: int = 0) -> None:
+        self.recv_ns, self.raw_offset, self.partition = recv_ns, raw_offset, partition
+        self._columns: dict[str, list[Any]] = {name: [] for name in FILE_SCHEMAS["fobd"].names}
+
+    def anchor(
+        self,
+        update_id: int | None,
+        bids: Pairs = (),
+        asks: Pairs = (),
+        *,
+        limit: int | None = 1000,
+        at: int | None = None,
+    ) -> int:
+        """A snapshot. Returns the message's raw offset, as the other two do."""
+        return self._add("snapshot", at, bids, asks, update_id=update_id, depth_limit=limit)
+
+    def update(
+        self,
+        first: int | None,
+        last: int | None,
+        prev: int | None,
+        bids: Pairs = (),
+        asks: Pairs = (),
+        *,
+        at: int | None = None,
+    ) -> int:
+        return self._add("update", at, bids, asks, first_update_id=first, update_id=last, prev_update_id=prev)
+
+    def gap(
+        self,
+        cause: str,
+        *,
+        last: int | None = None,
+        following: int | None = None,
+        since: int | None = None,
+        at: int | None = None,
+    ) -> int:
+        """`since` and `at` are in ns since the epoch."""
+        since_us = None if since is None else since // 1000
+        ids = {"prev_update_id": last, "first_update_id": following}
+        return self._add("gap", at, (), (), gap_cause=cause, gap_since=since_us, **ids)
+
+    def table(self) -> pa.Table:
+        """All rows so far."""
+        return table("fobd", **self._columns)
+
+    def take(self) -> pa.Table:
+        """All rows since the last `take`: those of one flush."""
+        rows = self.table()
+        for column in self._columns.values():
+            column.clear()
+        return rows
+
+    def _add(self, kind: str, at: int | None, bids: Pairs, asks: Pairs, **fields: Any) -> int:
+        if at is None:
+            self.recv_ns += 1_000_000_000
+        else:
+            self.recv_ns = at
+        levels = [("bid", *level) for level in bids] + [("ask", *level) for level in asks] or [(None, None, None)]
+        fields |= {
+            "timestamp": self.recv_ns // 1000,
+            "recv_ns": self.recv_ns,
+            "type": kind,
+            "raw_partition": self.partition,
+            "raw_offset": self.raw_offset,
+        }
+        for name, column in self._columns.items():
+            if name not in ("side", "price", "quantity"):
+                column.extend([fields.get(name)] * len(levels))
+        for name, values in zip(("side", "price", "quantity"), zip(*levels, strict=True), strict=True):
+            self._columns[name].extend(values)
+        self.raw_offset += 1
+        return self.raw_offset - 1
 
 
 def table(kind: Kind, **columns: Any) -> pa.Table:
@@ -136,6 +219,54 @@ class Line:
         self.claims.append(claim)
         return claim
 
+    def write(
+        self, *files: tuple[Book, pa.Table], records: int = 10, complete: bool = True, **changes: Any
+    ) -> claims.Claim:
+        """Write one claim over the next `records` offsets with these rows, a file for each book and hour of receipt."""
+        if not self.claims:
+            self.origin()
+        first, last = self.first, self.first + records - 1
+        entries, bodies = [], []
+        received: list[int] = []
+        done = self.done
+        for book, rows in files:
+            times = rows["recv_ns"].to_numpy()
+            received += [int(times.min()), int(times.max())]
+            done = max(done, int(rows["raw_offset"].to_numpy().max()))
+            hours = times // 1000 // layout.HOUR_US * layout.HOUR_US
+            for hour in np.unique(hours):
+                entry, body = self.file(rows.filter(pa.array(hours == hour)), book, int(hour), first, last)
+                entries.append(entry)
+                bodies.append(body)
+        self.newest = max([ns for ns in (self.newest, *received) if ns is not None], default=None)
+        claim = claims.Claim(
+            kind=self.kind,
+            stream=self.stream,
+            partition=self.partition,
+            first=first,
+            last=last,
+            schema_version=SCHEMA_VERSION,
+            topic=self.topic,
+            files=tuple(entries),
+            done_before=self.done,
+            done_after=done,
+            min_recv_ns=min(received, default=None),
+            max_recv_ns=max(received, default=None),
+            newest_recv_ns=self.newest,
+            writer=f"writer-{first}",
+            last_timestamp_ms=max(received, default=HOUR_0 * 1000) // 1_000_000 + 200,
+            last_src=f"raw-{self.kind}/{self.partition}/{self.done + 1}-{done}",
+        )
+        claim = changed(claim, **changes)
+        path = layout.claim_path(self.kind, self.stream, self.partition, first)
+        assert self.store.create(path, claims.encode(claim))
+        for entry, body in zip(entries, bodies, strict=True):
+            if complete:
+                assert self.store.create(entry.path, body)
+        self.first, self.done = last + 1, claim.done_after
+        self.claims.append(claim)
+        return claim
+
     def file(self, rows: pa.Table, book: Book, hour: int, first: int, last: int) -> tuple[claims.FileEntry, bytes]:
         """The claim's entry and the bytes of one file."""
         path = layout.data_path(self.kind, book, hour, self.stream, self.partition, first, last)
@@ -155,6 +286,11 @@ class Line:
             digest=digest,
         )
         return claims.FileEntry(path=path, rows=rows.num_rows, digest=digest), parquet.encode(rows, footer)
+
+
+def fobd_line(store: Store, **fields: Any) -> Line:
+    """A line of `fobd`."""
+    return Line(store, kind="fobd", topic="norm-fobd", **fields)
 
 
 def changed(claim: claims.Claim, **changes: Any) -> claims.Claim:

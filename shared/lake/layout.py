@@ -2,6 +2,7 @@
 
     <kind>/exchange=E/market=M/symbol=S/year=YYYY/month=MM/day=DD/hour=HH/<kind>-<stream>-<partition>-<first>-<last>.parquet
     _claims/v1/<kind>/<stream>/<partition>/{origin.json, <first>.json, <first>.lost.json}
+    instruments/exchange=E/market=M/<recv_ms>-<digest>.parquet
 
 All paths are relative to the lake's prefix, in ASCII: values are URI-escaped, which every reader of hive trees undoes.
 Offsets are padded to 20 digits, so that the order of names is the order of offsets. A name says which range of which
@@ -27,6 +28,7 @@ CLAIMS_ROOT = "_claims"
 CLAIMS_V1 = f"{CLAIMS_ROOT}/v1"
 PROBE_ROOT = f"{CLAIMS_ROOT}/_probe"  # what a store's probe writes, and deletes if it may
 TEMPORARY_ROOT = f"{CLAIMS_ROOT}/_tmp"  # a local store's unfinished files; no listing shows them
+INSTRUMENTS_ROOT = "instruments"
 HOUR_US = 3_600_000_000
 PARTITION_MAX = 99_999
 
@@ -66,6 +68,19 @@ class ClaimPath:
     first: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ListingPath:
+    """What the name of a market's instrument listing says. `recv_ms`: when it was received, ms since the epoch."""
+
+    exchange: str
+    market: str
+    recv_ms: int
+    digest: str  # of its content: 16 hex digits
+
+    def __str__(self) -> str:
+        return listing_path(self.exchange, self.market, self.recv_ms, self.digest)
+
+
 def hour_of(timestamp_us: int) -> int:
     """The start of the hour that holds this instant, both in microseconds since the epoch, UTC."""
     return timestamp_us - timestamp_us % HOUR_US
@@ -80,16 +95,21 @@ def data_path(  # noqa: PLR0917  # the parts stand in the order of the path
     kind: Kind, book: Book, hour_start_us: int, stream: str, partition: int, first: int, last: int
 ) -> str:
     """The path of a data object. Raises `ValueError` for what no name can hold (empty value, hour before 1970, …)."""
-    if hour_start_us < 0 or hour_start_us % HOUR_US:
-        raise ValueError(f"{hour_start_us} is not the start of an hour since 1970 in microseconds")
     if not first <= last:
         raise ValueError(f"a range cannot end before it begins: {first}-{last}")
-    day = date.fromordinal(_EPOCH_DAY + hour_start_us // _DAY_US)
-    hour = hour_start_us % _DAY_US // HOUR_US
     return (
-        f"{book_prefix(kind, book)}year={day.year:04}/month={day.month:02}/day={day.day:02}/hour={hour:02}/"
+        f"{hour_prefix(kind, book, hour_start_us)}"
         f"{kind}-{_stream(stream)}-{_partition(partition)}-{_offset(first)}-{_offset(last)}.parquet"
     )
+
+
+def hour_prefix(kind: Kind, book: Book, hour_start_us: int) -> str:
+    """The folder of one hour of a book, with the slash at its end. Raises `ValueError` for an hour before 1970."""
+    if hour_start_us < 0 or hour_start_us % HOUR_US:
+        raise ValueError(f"{hour_start_us} is not the start of an hour since 1970 in microseconds")
+    day = date.fromordinal(_EPOCH_DAY + hour_start_us // _DAY_US)
+    hour = hour_start_us % _DAY_US // HOUR_US
+    return f"{book_prefix(kind, book)}year={day.year:04}/month={day.month:02}/day={day.day:02}/hour={hour:02}/"
 
 
 def book_prefix(kind: Kind, book: Book) -> str:
@@ -154,6 +174,32 @@ def parse_claim_path(path: str) -> ClaimPath | None:
     return ClaimPath(*where, "lost" if match["lost"] else "claim", first)
 
 
+def listing_prefix(exchange: str, market: str) -> str:
+    """The folder of a market's instrument listings, with the slash at its end."""
+    values = (("exchange", exchange), ("market", market))
+    return f"{INSTRUMENTS_ROOT}/" + "".join(f"{name}={_escape(name, value)}/" for name, value in values)
+
+
+def listing_path(exchange: str, market: str, recv_ms: int, digest: str) -> str:
+    """The path of one listing. `digest` is that of its content, in hex; its first 16 digits stand in the name."""
+    if not 0 <= recv_ms < 10**13:
+        raise ValueError(f"{recv_ms} is not a time in milliseconds since 1970")
+    return f"{listing_prefix(exchange, market)}{recv_ms:013}-{digest[:16]}.parquet"
+
+
+def parse_listing_path(path: str) -> ListingPath | None:
+    """What the name of a listing says, or None if `listing_path` would not have written it so, to the letter."""
+    match = _LISTING.fullmatch(path)
+    if match is None:
+        return None
+    try:
+        exchange, market = (unquote(match[name], errors="strict") for name in ("exchange", "market"))
+    except ValueError:  # not UTF-8
+        return None
+    parsed = ListingPath(exchange, market, int(match["recv_ms"]), match["digest"])
+    return parsed if str(parsed) == path else None
+
+
 def _escape(name: str, value: str) -> str:
     if not value:
         raise ValueError(f"{name} is empty: a path key needs a value")
@@ -189,5 +235,10 @@ _DATA = re.compile(
 _CLAIM = re.compile(
     rf"{re.escape(CLAIMS_V1)}/{_KIND}/(?P<stream>{STREAM_PATTERN.pattern})/(?P<partition>[0-9]{{5}})"
     r"/(?:origin|(?P<first>[0-9]{20})(?P<lost>\.lost)?)\.json",
+    re.ASCII,
+)
+_LISTING = re.compile(
+    rf"{INSTRUMENTS_ROOT}/exchange=(?P<exchange>[^/]+)/market=(?P<market>[^/]+)"
+    r"/(?P<recv_ms>[0-9]{13})-(?P<digest>[0-9a-f]{16})\.parquet",
     re.ASCII,
 )

@@ -139,6 +139,15 @@ def read_footer(tail: bytes) -> Footer:
     Raises `FooterBeyondTail` if these bytes do not reach back to the footer's begin, `FatalError` if there is none,
     or none of ours, or if the rows it counts are not the rows of the file's row groups.
     """
+    metadata = read_metadata(tail)
+    footer = _footer(metadata.metadata or {})
+    if metadata.num_rows != footer.rows:
+        raise FatalError(f"the footer says {footer.rows} rows, the row groups hold {metadata.num_rows}")
+    return footer
+
+
+def read_metadata(tail: bytes) -> Any:
+    """Parquet's own metadata (`pyarrow.parquet.FileMetaData`) of a file, from its last bytes. Raises as `read_footer`."""
     if len(tail) < _TRAILER_BYTES or tail[-4:] != _MAGIC:
         raise FatalError("not a whole Parquet file: the magic bytes at the end are missing")
     needed = int.from_bytes(tail[-8:-4], "little") + _TRAILER_BYTES
@@ -146,13 +155,9 @@ def read_footer(tail: bytes) -> Footer:
         raise FooterBeyondTail(needed)
     try:
         # The reader looks at nothing before the footer, so that the rows need not be there.
-        metadata = pq.read_metadata(io.BytesIO(_MAGIC + tail[-needed:]))
+        return pq.read_metadata(io.BytesIO(_MAGIC + tail[-needed:]))
     except (pa.ArrowException, OSError) as error:
         raise FatalError(f"not readable as Parquet: {error}") from error
-    footer = _footer(metadata.metadata or {})
-    if metadata.num_rows != footer.rows:
-        raise FatalError(f"the footer says {footer.rows} rows, the row groups hold {metadata.num_rows}")
-    return footer
 
 
 class FooterBeyondTail(FatalError):

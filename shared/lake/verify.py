@@ -219,12 +219,14 @@ def _one_cluster_per_stream(report: Report) -> None:
 
 
 def _nothing_else(store: Store, patient: Patient, report: Report, promised: _Hashes) -> None:
-    """Every object is promised by a claim, or is part of a claim log."""
+    """Every object is promised by a claim, is part of a claim log, or is a listing of instruments."""
     newer = unreadable = 0
     for entry in store.walk(""):
         report.objects += 1
         path = entry.path
         if layout.parse_claim_path(path) is not None or path.startswith(f"{layout.PROBE_ROOT}/"):
+            continue
+        if layout.parse_listing_path(path) is not None:  # the reader writes them, of no topic and by no claim
             continue
         hashed = np.uint64(path_hash(path))
         at = int(np.searchsorted(promised, hashed))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -17,11 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from cryptoflow import lake
 from cryptoflow.lake_cli import app
 from shared.lake import layout, report
+from shared.lake.instruments import store_if_changed
 from shared.lake.schema import FILE_SCHEMAS
 from shared.lake.store_local import LocalStore
-from tests.lakes import BTC, CHINESE, ETH, HOUR_0, HOUR_1, ODD, Line, gap_row
+from shared.venues.instruments import Instrument
+from tests.lakes import BTC, CHINESE, ETH, HOUR_0, HOUR_1, ODD, FobdRows, Line, fobd_line, gap_row
 from tests.support import ROOT
 
 if TYPE_CHECKING:
@@ -50,6 +55,41 @@ def home(tmp_path_factory) -> Path:
     return home
 
 
+SECOND = 1_000_000_000
+WHERE = {"exchange": "binance", "market": "future", "symbol": "BTCUSDT"}
+
+
+def add_deltas(store: LocalStore, gap_at: int | None = None) -> None:
+    """What the page's books are about: an anchor at 2 s, updates each second (repeats, one that straddles), a stop."""
+    rows, line = FobdRows(), fobd_line(store)
+    rows.update(2, 5, 1, [(100.0, 9.0)], [])
+    rows.anchor(10, [(100.0 - n, 1.0 + n) for n in range(8)], [(101.0 + n, 2.0 + n) for n in range(3)], limit=8)
+    rows.update(6, 9, 5, [(100.0, 7.0)], [(101.0, 7.0)])
+    rows.update(8, 12, 9, [(100.0, 0.0), (99.5, 4.0), (50.0, 1.0)], [(200.0, 0.0)])
+    rows.update(0, 0, 0)
+    for number in range(12, 60):
+        line.write((BTC, rows.take()))
+        if rows.recv_ns == gap_at:
+            rows.gap("disconnect", last=number)
+        rows.update(
+            number + 1, number + 1, number, [(90.0 + number % 7, number % 3)], [(101.0 + number % 5, number % 4)]
+        )
+    rows.gap("stop", since=rows.recv_ns)
+    line.write((BTC, rows.take()))
+
+
+@pytest.fixture(scope="module")
+def page(home, tmp_path_factory) -> Path:
+    """The same with deltas and instruments beside it: the lake of the page."""
+    page = tmp_path_factory.mktemp("page")
+    shutil.copytree(home / "lake", page / "lake")
+    store = LocalStore(page / "lake")
+    add_deltas(store)
+    for status, hour in (("TRADING", HOUR_0), ("BREAK", HOUR_1)):
+        store_if_changed(store, "binance", "future", [Instrument(symbol="BTCUSDT", status=status)], hour * 1000)
+    return page
+
+
 @pytest.fixture
 def fobs(home) -> str:
     return str(home / "lake" / "fobs")
@@ -74,14 +114,14 @@ def test_pandas_reads_the_tree(fobs, root):
 
 def test_pyarrow_reads_the_tree(fobs, root):
     for place in (fobs, root):
-        lake = ds.dataset(place, partitioning="hive")
-        assert lake.count_rows() == sum(COUNTS.values())
+        tree = ds.dataset(place, partitioning="hive")
+        assert tree.count_rows() == sum(COUNTS.values())
         assert pq.read_table(place).num_rows == sum(COUNTS.values())
-    assert lake.schema.names == [*SCHEMA.names, *KEYS, *TIMES]
-    assert [lake.schema.field(field.name) for field in SCHEMA] == list(SCHEMA)
-    assert {name: lake.schema.field(name).type for name in KEYS} == KEYS
+    assert tree.schema.names == [*SCHEMA.names, *KEYS, *TIMES]
+    assert [tree.schema.field(field.name) for field in SCHEMA] == list(SCHEMA)
+    assert {name: tree.schema.field(name).type for name in KEYS} == KEYS
     for symbol, count in COUNTS.items():
-        assert lake.count_rows(filter=ds.field("symbol") == symbol) == count
+        assert tree.count_rows(filter=ds.field("symbol") == symbol) == count
 
 
 DUCKDB_TYPES = {
@@ -175,42 +215,77 @@ def snippets(language: str) -> list[str]:
     return [text for info, text in SNIPPETS if info == language]
 
 
-def test_every_snippet_is_of_a_language_that_is_run_here():
-    assert {info for info, _ in SNIPPETS} == {"python", "sql", "sh", "python untested"}
-    assert len(snippets("python untested")) == 1
-
-
-@pytest.mark.parametrize("text", snippets("python"), ids=range(len(snippets("python"))))
-def test_python_of_the_page_runs(home, text):
+def run_python(text: str, folder: Path) -> str:
     ran = subprocess.run(
         [sys.executable, "-W", "error::FutureWarning", "-c", text],
-        cwd=home,
+        cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip()
+    return ran.stdout
+
+
+def test_every_snippet_is_of_a_language_that_is_run_here():
+    assert {info for info, _ in SNIPPETS} == {"python", "sql", "sh", "python untested"}
+    assert len(snippets("python untested")) == 1
+
+
+@pytest.mark.parametrize("text", snippets("python"), ids=range(len(snippets("python"))))
+def test_python_of_the_page_runs(page, text):
+    assert run_python(text, page).strip()
 
 
 @pytest.mark.parametrize("text", snippets("sql"), ids=range(len(snippets("sql"))))
-def test_sql_of_the_page_runs(home, text, monkeypatch):
-    monkeypatch.chdir(home)
+def test_sql_of_the_page_runs(page, text, monkeypatch):
+    monkeypatch.chdir(page)
     rows = duck.sql(text).to_arrow_table()
     assert rows.num_rows or "gap_cause IS NOT NULL" in text
 
 
-def test_the_latest_book_of_the_page_is_the_latest(home, monkeypatch):
-    monkeypatch.chdir(home)
-    (text,) = (text for text in snippets("sql") if "QUALIFY" in text)
+def test_the_latest_book_of_the_page_is_the_latest(page, monkeypatch):
+    monkeypatch.chdir(page)
+    (text,) = (text for text in snippets("sql") if "level <= 5" in text)
     levels = duck.sql(text).fetchall()
     assert [(side, level) for side, level, _, _ in levels] == [("ask", 1), ("ask", 2), ("bid", 1), ("bid", 2)]
 
 
+@pytest.mark.parametrize("gap_at", [None, HOUR_0 * 1000 + 20 * SECOND], ids=["whole", "gap"])
+@pytest.mark.parametrize("engine", ["DuckDB", "Polars"])
+def test_the_recipe_of_the_page_gives_the_book_that_we_give(tmp_path, monkeypatch, engine, gap_at):
+    add_deltas(LocalStore(tmp_path / "lake"), gap_at)
+    monkeypatch.chdir(tmp_path)
+    if engine == "DuckDB":
+        (text,) = (text for text in snippets("sql") if "WITH rows" in text)
+        levels = duck.sql(text).fetchall()
+    else:
+        (text,) = (text for text in snippets("python") if "scan_parquet" in text and "book" in text)
+        levels = [
+            tuple(row)
+            for row in json.loads(
+                run_python(text + "\nimport json; print(json.dumps(book.rows()))", tmp_path).splitlines()[-1]
+            )
+        ]
+    book = lake.book("lake", **WHERE, at="2026-09-21T14:00:30Z")
+    assert bool(book.gaps) == (gap_at is not None)
+    assert book.updates == (26 if gap_at is None else 16)
+    ours = [("bid", *level) for level in zip(book.bids.price, book.bids.quantity, strict=True)]
+    theirs = [("ask", *level) for level in zip(book.asks.price, book.asks.quantity, strict=True)]
+    assert levels == [*theirs, *ours]
+
+
+def test_the_instruments_of_the_page_are_those_that_were_valid(page, monkeypatch):
+    monkeypatch.chdir(page)
+    (text,) = (text for text in snippets("sql") if "instruments" in text)
+    for query, status in ((text, "TRADING"), (text.replace("14:00:30", "15:00:00"), "BREAK")):
+        assert [row["status"] for row in duck.sql(query).to_arrow_table().to_pylist()] == [status]
+
+
 @pytest.mark.parametrize("text", snippets("sh"), ids=range(len(snippets("sh"))))
-def test_commands_of_the_page_run(home, text, monkeypatch):
-    monkeypatch.chdir(home)
+def test_commands_of_the_page_run(page, text, monkeypatch):
+    monkeypatch.chdir(page)
     program, group, *arguments = text.split()
     assert (program, group) == ("cryptoflow", "lake")
     assert CliRunner().invoke(app, arguments).exit_code == 0
