@@ -75,6 +75,15 @@ class Line:
 
         await eventually(there, timeout, f"{wanted} raw records")
 
+    async def holds(self, records: int, timeout: float = 60.0, kind: Kind = "fobs") -> None:  # noqa: ASYNC109
+        """Waits until the raw topic holds so many records in all."""
+        topic = self.raw_topic(kind)
+
+        async def there() -> bool:
+            return sum((await self._ends(topic)).values()) >= records
+
+        await eventually(there, timeout, f"{records} raw records in all")
+
     async def caught_up(self, timeout: float = 90.0, kind: Kind = "fobs") -> None:  # noqa: ASYNC109
         """Waits until the claims say of every raw record that is there when it is called that it was taken."""
         wanted = await self._ends(self.raw_topic(kind))

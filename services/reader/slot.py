@@ -90,6 +90,7 @@ class Slot:
         self._primary: Link | None = None
         self._standby: Link | None = None
         self._standby_bytes = 0
+        self._standby_spoiled = False  # it brought a frame that was no update: the chains will tell what it hid
         self._standby_complete_ns: int | None = None
         self._retire_ns = 0  # when the primary is to be handed over
         self._failures = 0
@@ -135,9 +136,7 @@ class Slot:
                 raise PoisonMessage("too_large", f"a frame of {len(payload)} bytes; {LARGEST_UPDATE_BYTES} is the most")  # noqa: TRY301 - told as any other
             frame = self._venue.read_frame(payload)
         except PoisonMessage as poison:
-            self._bury(payload, recv_ns, link.number, poison)
-            if link is self._primary:
-                self._suspect("malformed")
+            self._spoiled(link, payload, recv_ns, poison)
             return
         if type(frame) is Update:
             link.heard(recv_ns)
@@ -154,6 +153,14 @@ class Slot:
         elif type(frame) is Closing and link is self._primary:
             log.info("connection will be closed by the venue", link=link.number)
             self._retire_ns = recv_ns
+
+    def _spoiled(self, link: Link, payload: bytes, recv_ns: int, poison: PoisonMessage) -> None:
+        """A frame that is no update: whether it hid one the chains tell."""
+        self._bury(payload, recv_ns, link.number, poison)
+        if link is self._primary:
+            self._suspect("malformed")
+        elif link is self._standby:
+            self._standby_spoiled = True
 
     async def relief(self) -> bool:
         """See `Pressure.relief`."""
@@ -223,6 +230,7 @@ class Slot:
     def _forget_standby(self) -> None:
         self._standby = None
         self._standby_bytes = 0
+        self._standby_spoiled = False
         for tracked in self.tracked.values():
             tracked.waiting.clear()
             tracked.overlaps = False
@@ -265,6 +273,8 @@ class Slot:
         old, self._primary = self._primary, self._standby
         assert self._primary is not None
         self._retire_ns = self._primary.opened_ns + int(self._max_age_ns * (0.9 + 0.1 * self._random()))
+        if self._standby_spoiled:
+            self._suspect("malformed")
         for tracked in self.tracked.values():
             self._prune(tracked)
             for update in tracked.waiting:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from aiokafka.partitioner import murmur2
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -25,6 +25,7 @@ from shared.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from aiokafka.producer.message_accumulator import BatchBuilder
     from aiokafka.structs import RecordMetadata
 
     from shared.messages import Header
@@ -135,14 +136,26 @@ class Producer:
             count = batch.record_count()
             assert count, "the first record of a batch always fits"
             batch.close()
+            queued.append((self._outer(await self._queue(batch, topic, partition), topic), count))
+            first += count
+        return queued
+
+    async def _queue(self, batch: BatchBuilder, topic: str, partition: int) -> asyncio.Future[RecordMetadata]:
+        """Waits as long as it takes for its turn: a broker that does not answer costs nothing but time."""
+        while True:
+            if self._failure is not None or self._client is None:
+                raise ProducerFailed(self._failure or "not started, or stopped")
             try:
-                inner = await self._client.send_batch(batch, topic, partition=partition)
+                queued: asyncio.Future[RecordMetadata] = await self._client.send_batch(
+                    batch, topic, partition=partition
+                )
+            except KafkaTimeoutError:
+                continue  # the batch before it is still not sent, so this one was not queued
             except (KafkaError, OSError, AssertionError) as error:
                 self._fail(f"send to {topic}: {in_words(error)}")
                 raise ProducerFailed(str(self._failure)) from error
-            queued.append((self._outer(inner, topic), count))
-            first += count
-        return queued
+            else:
+                return queued
 
     async def stop(self, timeout_seconds: float) -> None:
         """Waits up to `timeout_seconds` for what is outstanding, fails the rest, and closes whatever state it is in."""

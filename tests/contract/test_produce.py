@@ -6,7 +6,7 @@ import time
 import pytest
 
 from shared.errors import PoisonMessage
-from shared.kafka import MAX_RECORD_BYTES, Producer, TopicPartition, read_range
+from shared.kafka import MAX_RECORD_BYTES, Producer, TopicPartition, partition_for, read_range
 
 MIB = 1024 * 1024
 
@@ -102,3 +102,40 @@ def _murmur2(data: bytes) -> int:
         value = (value ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & mask
     value = (value ^ (value >> 13)) * 0x5BD1E995 & mask
     return value ^ (value >> 15)
+
+
+async def test_a_batch_of_many_records_comes_back_whole_and_in_order_with_an_offset_for_its_first(
+    settings, make_topic, producer
+):
+    topic = await make_topic(partitions=2)
+    records = [(b"k%d" % n, bytes([n % 256]) * 1000, [("seq", str(n).encode())]) for n in range(2000)]  # several batches
+    queued = await producer.send_batch(topic, 1, records[:1500])
+    queued += await producer.send_batch(topic, 1, records[1500:])
+    assert len(queued) > 2
+    first = 0
+    for future, count in queued:
+        assert await future == first
+        first += count
+    assert first == len(records)
+    found = await read(settings, TopicPartition(topic, 1), 0, len(records) - 1)
+    assert [(record.key, record.value, list(record.headers)) for record in found] == records
+
+
+async def test_a_batch_may_hold_one_record_as_large_as_any(settings, make_topic, producer):
+    topic = await make_topic()
+    large = b"x" * (12 * MIB)
+    queued = await producer.send_batch(topic, 0, [(b"k", b"small", ()), (b"k", large, ()), (b"k", b"small", ())])
+    for future, _ in queued:
+        await future
+    found = await read(settings, TopicPartition(topic, 0), 0, 2)
+    assert [len(record.value) for record in found] == [5, 12 * MIB, 5]
+
+
+async def test_a_batch_goes_where_its_keys_go_alone(make_topic, producer, admin):
+    topic = await make_topic(partitions=6)
+    keys = [f"binance:spot:SYM{number}USDT".encode() for number in range(40)]
+    for key in keys:
+        await (await producer.send(topic, b"x", key=key))
+    alone = await admin.end_offsets([TopicPartition(topic, number) for number in range(6)])
+    placed = [partition_for(key, 6) for key in keys]
+    assert {tp.partition: end for tp, end in alone.items()} == {n: placed.count(n) for n in range(6)}

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from services.reader import snapshots
+from services.reader import requests
 from services.reader.channel import Channel, RawRecord
 from services.reader.fetch import Source
+from services.reader.instruments import Instruments
 from services.reader.ledger import Ledger
 from services.reader.reach import Reach
-from services.reader.snapshots import Line, Poller
+from services.reader.requests import Requester
+from services.reader.snapshots import Polls
 from shared import metrics
 from shared.messages import Gap
 from shared.venues import venue
@@ -85,10 +87,10 @@ class Reader:
     late_before: float = 0.0
 
     def drain(self) -> list[RawRecord]:
-        while (record := self.channel.take()) is not None:
-            self.records.append(record)
+        while records := self.channel.take(1 << 20):
+            self.records += records
             if self.settle:
-                self.channel.settle(record)
+                self.channel.settle(records)
         return self.records
 
     def snapshots(self, symbol: str | None = None) -> list[RawRecord]:
@@ -131,14 +133,11 @@ async def reading(
     settle: bool = True,
 ):
     ip = ip or next(addresses)
-    lines = [
-        Line(venue("binance", market), exchange_url, names, interval_ms, limit)
-        for market, names in (symbols or {"future": ["BTCUSDT"]}).items()
-    ]
+    wanted = {venue("binance", market): names for market, names in (symbols or {"future": ["BTCUSDT"]}).items()}
     reader = Reader(ip, Channel(buffer_bytes), settle=settle, late_before=polls("future", "late"))
     reach = Reach(
         ip,
-        [line.venue for line in lines],
+        list(wanted),
         gap_after_seconds,
         lambda what, ok, why: reader.ready.update({what: (ok, why)}),
     )
@@ -146,19 +145,22 @@ async def reading(
         Source(ip, timeout_seconds=timeout_seconds, max_connections=max_connections, user_agent="test") as source,
         asyncio.TaskGroup() as tasks,
     ):
-        poller = Poller(
-            lines,
-            source,
-            Ledger(reader.channel, ip, gap_after_seconds),
-            reach,
-            weight_share=weight_share,
-            max_connections=max_connections,
-        )
-        tasks.create_task(poller.run(reader.stopping))
+        requester = Requester(source, reach, weight_share=weight_share, max_connections=max_connections)
+        ledger = Ledger(reader.channel, ip, gap_after_seconds)
+        now_ns = time.time_ns()
+        polls_of = []
+        for adapter, names in wanted.items():
+            desk = requester.desk(adapter, exchange_url)
+            polls_of.append(Polls(desk, ledger, names, interval_ms=interval_ms, limit=limit, now_ns=now_ns))
+            requester.works += [polls_of[-1], Instruments(desk, names, [], interval_seconds=300, now_ns=now_ns)]
+        running = tasks.create_task(requester.run(reader.stopping))
         try:
             yield reader
         finally:
             reader.stopping.set()
+            await running
+            for each in polls_of:
+                each.stop(time.time_ns())
     reader.drain()
 
 
@@ -297,7 +299,7 @@ async def test_a_venue_that_counts_anew_is_recorded_again_after_three_refusals(e
         await exchange.break_it("stale_id", args={"by": 10**9}, count=10**6)
         seen = len(reader.snapshots())
         await eventually(lambda: len(reader.snapshots()) >= seen + 3)
-        assert polls("future", "went_backwards") - before == snapshots.RESET_AFTER - 1
+        assert polls("future", "went_backwards") - before == requests.RESET_AFTER - 1
 
 
 async def test_a_poll_whose_predecessor_is_still_on_its_way_is_skipped_and_counted(exchange) -> None:
@@ -333,7 +335,7 @@ async def test_a_full_queue_stops_the_polls_and_tells_an_overflow(exchange) -> N
         await eventually(lambda: polls("future", "queue_full") >= before + 10)
         assert len(await exchange.truth(reader.ip)) == asked, "a poll whose answer would be dropped is not sent"
         for record in reader.drain():
-            reader.channel.settle(record)
+            reader.channel.settle([record])
         reader.settle = True
         seen = len(reader.snapshots())
         await eventually(lambda: len(reader.snapshots()) > seen)

@@ -70,5 +70,6 @@ def test_at_the_end_every_run_not_told_is_told() -> None:
     found.missed(BTC, "poll", 0)
     found.overdue(61 * S)
     found.missed(ETH, "ban", 61 * S)
-    assert found.rest() == [(ETH, Gap(cause="ban", since_ns=None))]
-    assert found.rest() == []
+    assert found.end(BTC) == []
+    assert found.end(ETH) == [(ETH, Gap(cause="ban", since_ns=None))]
+    assert found.end(ETH) == []
