@@ -7,6 +7,7 @@ nothing of our sequence rules: two updates follow one another if the exchange ma
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.processes import Simulator
 
 Name = tuple[str, str]  # market, symbol
+SPOILING = {"garbage", "truncated_frame", "no_symbol", "unknown_event"}
 Sides = tuple[dict[float, float], dict[float, float]]  # quantity by price: bids, asks
 
 
@@ -41,6 +43,7 @@ class Truth:
     bases: dict[Name, dict[str, Any]] = field(default_factory=dict)
     events: dict[Name, list[Event]] = field(default_factory=lambda: defaultdict(list))
     faults: dict[tuple[Name, int], set[str]] = field(default_factory=lambda: defaultdict(set))  # of an event
+    spoiled_ns: list[int] = field(default_factory=list)  # when a frame that is no update went out
     lines: list[dict[str, Any]] = field(default_factory=list)  # connections and subscriptions
 
     @classmethod
@@ -56,6 +59,8 @@ class Truth:
             elif line["what"] == "frame":
                 if line["fault"]:
                     truth.faults[name, line["u"]].add(line["fault"])
+                if line["fault"] in SPOILING:
+                    truth.spoiled_ns.append(line["sent_ns"])
             else:
                 truth.lines.append(line)
         return truth
@@ -97,9 +102,9 @@ class Verdict:
 
 
 def judge(records: Iterable[Record], truth: Truth) -> Verdict:
-    """Every update verbatim, once and in the order of the exchange; the rest is for the test to hold against the holes.
+    """Every update verbatim, once and in the order of the exchange; no anchor older than an update before it.
 
-    Anchors are checked: all updates before one have u <= lastUpdateId or lie before a gap, all behind it u > lastUpdateId.
+    A hole lies between two updates, or, where a gap was told, between an update and an anchor or an anchor and an update.
     """
     verdict = Verdict()
     by_book: dict[Name, list[Record]] = defaultdict(list)
@@ -114,9 +119,9 @@ def judge(records: Iterable[Record], truth: Truth) -> Verdict:
 def _judge_book(name: Name, records: list[Record], truth: Truth, verdict: Verdict) -> None:
     events = truth.events[name]
     place = {event.last_id: number for number, event in enumerate(events)}
-    last: int | None = None  # the place of the latest update
+    reached: int | None = None  # the place of the latest event that a consumer has, by an update or an anchor
+    published: int | None = None  # of the latest update
     gaps: list[dict[str, Any]] = []
-    anchor_id = 0
     for record in records:
         headers = {key: value.decode() for key, value in record.headers}
         content = json.loads(record.value)
@@ -125,21 +130,23 @@ def _judge_book(name: Name, records: list[Record], truth: Truth, verdict: Verdic
             continue
         if headers["type"] == "snapshot":
             verdict.anchors += 1
-            anchor_id = content["lastUpdateId"]
-            if last is not None and not gaps:
-                assert events[last].last_id <= anchor_id, f"{name}: an anchor {anchor_id} behind a newer update"
+            anchored = bisect_right([event.last_id for event in events], content["lastUpdateId"]) - 1
+            assert published is None or gaps or published <= anchored, f"{name}: an anchor behind a newer update"
+            if gaps:
+                lost = events[reached + 1 : anchored + 1] if reached is not None else []
+                verdict.holes.append(Hole(name, tuple(lost), tuple(gaps)))
+                reached, gaps = anchored, []
             continue
         data = content.get("data", content)
         here = place[data["u"]]
         assert data == json.loads(events[here].text), f"{name}: update {data['u']} is not what the exchange made"
-        assert last is None or here > last, f"{name}: update {data['u']} comes again, or late"
-        lost = tuple(events[(-1 if last is None else last) + 1 : here])
-        if last is None:
-            lost = ()  # what was made before the first update that was ever received
+        assert published is None or here > published, f"{name}: update {data['u']} comes again, or late"
+        lost = events[reached + 1 : here] if reached is not None else []  # before the first nothing was awaited
         if lost or gaps:
-            verdict.holes.append(Hole(name, lost, tuple(gaps)))
+            verdict.holes.append(Hole(name, tuple(lost), tuple(gaps)))
         verdict.updates += 1
-        last, gaps = here, []
+        published, gaps = here, []
+        reached = here if reached is None else max(reached, here)
     if gaps:
         verdict.holes.append(Hole(name, (), tuple(gaps)))
 

@@ -49,7 +49,7 @@ class Producing(Protocol):
         """Returns when Kafka is there, however long that takes."""
 
     async def send_batch(
-        self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes, Sequence[Header]]]
+        self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes, list[Header]]]
     ) -> list[tuple[asyncio.Future[int], int]]:
         """A future per batch. Raises `RetryableError`, here or in the futures, once and for all later sends."""
 

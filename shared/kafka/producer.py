@@ -114,7 +114,7 @@ class Producer:
         return self._outer(inner, topic)
 
     async def send_batch(
-        self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes, Sequence[Header]]]
+        self, topic: str, partition: int, records: Sequence[tuple[bytes, bytes, list[Header]]]
     ) -> list[tuple[asyncio.Future[int], int]]:
         """Queues records (key, value, headers) of one partition: for each batch they make, its future and their number.
 

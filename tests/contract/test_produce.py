@@ -124,7 +124,7 @@ async def test_a_batch_of_many_records_comes_back_whole_and_in_order_with_an_off
 async def test_a_batch_may_hold_one_record_as_large_as_any(settings, make_topic, producer):
     topic = await make_topic()
     large = b"x" * (12 * MIB)
-    queued = await producer.send_batch(topic, 0, [(b"k", b"small", ()), (b"k", large, ()), (b"k", b"small", ())])
+    queued = await producer.send_batch(topic, 0, [(b"k", b"small", []), (b"k", large, []), (b"k", b"small", [])])
     for future, _ in queued:
         await future
     found = await read(settings, TopicPartition(topic, 0), 0, 2)

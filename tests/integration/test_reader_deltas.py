@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from cryptoflow import lake
 from tests.deltas import Truth, control, judge
 from tests.line import make_line, stream_source
 from tests.support import eventually
@@ -114,6 +115,77 @@ async def test_a_repeat_is_dropped_and_counted_and_an_unknown_event_costs_nothin
     assert not any(hole.lost for hole in verdict.holes)
     letters = [record async for record in line._records(line.settings.channels.dead_letters.topic)]
     assert [json.loads(record.value)["data"]["e"] for record in letters] == ["somethingNew"] * 3
+
+
+@pytest.mark.parametrize("kind", ["reject_subscribe", "no_ack", "refuse_connection"])
+async def test_a_subscription_or_a_handshake_that_fails_is_tried_again(line_of, exchange, tmp_path, kind) -> None:
+    simulator = exchange()
+    await control(simulator, "POST", "faults", {"kind": kind, "path": "stream", "market": "future", "count": 1})
+    line = line_of(simulator, {"future": ["BTCUSDT", "ETHUSDT"]})
+    await line.create_topics()
+    reader = line.start("reader", ready=False)
+    await line.acknowledged(40, kind="fobd")
+    assert reader.terminate() == 0, reader.tail()
+    verdict = judge(await line.raw_records("fobd"), await truth_of(simulator, tmp_path))
+    assert [gap["cause"] for hole in verdict.holes for gap in hole.gaps] == ["start", "stop"] * 2
+    assert not any(hole.lost for hole in verdict.holes)
+
+
+async def test_symbols_of_a_pattern_are_followed_as_they_are_listed_and_delisted(line_of, exchange, tmp_path) -> None:
+    simulator = exchange()
+    reader_settings = {"instruments_interval": "500ms"}
+    line = line_of(simulator, {"future": ["*USDT"]}, reader=reader_settings, polls={"interval_ms": 1000, "limit": 20})
+    await line.create_topics()
+    listed = (await control(simulator, "GET", "symbols"))["future"]
+    reader = line.start("reader")
+    await eventually(lambda: reader.metric("cryptoflow_anchors_total", outcome="placed") >= len(listed), 30)
+    for change in ({"symbol": "NEWUSDT"}, {"symbol": "NEWBUSD"}, {"symbol": "ETHUSDT", "status": "SETTLING"}):
+        await control(simulator, "POST", "listings", {"market": "future", **change})
+    await eventually(lambda: reader.metric("cryptoflow_gaps_total", kind="fobd", cause="stop") == 1, 30)
+    await eventually(lambda: reader.metric("cryptoflow_anchors_total", outcome="placed") >= len(listed) + 1, 30)
+    await line.acknowledged(40, kind="fobd")
+    assert reader.terminate() == 0, reader.tail()
+    records = await line.raw_records("fobd")
+    verdict = judge(records, await truth_of(simulator, tmp_path))
+    told = {(hole.name[1], gap["cause"]) for hole in verdict.holes for gap in hole.gaps}
+    assert told == {(symbol, cause) for symbol in [*listed, "NEWUSDT"] for cause in ("start", "stop")}
+    assert not any(hole.lost for hole in verdict.holes)
+    eth = [record for record in records if dict(record.headers)["symbol"] == b"ETHUSDT"]
+    assert dict(eth[-1].headers)["type"] == b"gap"
+    polled = [dict(record.headers) for record in await line.raw_records("fobs")]
+    assert {head["symbol"] for head in polled} == {symbol.encode() for symbol in [*listed, "NEWUSDT"]}
+    settled = [head["type"] for head in polled if head["symbol"] == b"ETHUSDT"]
+    assert settled[-1] == b"gap"
+    now = lake.instruments(line.store.url, exchange="binance", market="future").to_pylist()
+    assert {row["symbol"]: row["status"] for row in now} | {"ETHUSDT": "SETTLING", "NEWUSDT": "TRADING"} == {
+        row["symbol"]: row["status"] for row in now
+    }
+    assert all(row["tick_size"] for row in now)
+
+
+@pytest.mark.timeout(120)
+async def test_a_symbol_that_falls_silent_while_its_book_moves_is_stale_and_subscribed_anew(
+    line_of, exchange, tmp_path
+) -> None:
+    simulator = exchange()
+    line = line_of(simulator, {"future": ["BTCUSDT", "ETHUSDT"]}, polls={"interval_ms": 1000})
+    await line.create_topics()
+    reader = line.start("reader")
+    await eventually(lambda: reader.metric("cryptoflow_anchors_total", outcome="placed") >= 2, 30)
+    rule = {"kind": "mute_symbol", "path": "stream", "market": "future", "symbol": "BTCUSDT", "args": {"seconds": 12.5}}
+    await control(simulator, "POST", "faults", rule)
+    await eventually(lambda: reader.metric("cryptoflow_gaps_total", kind="fobd", cause="stale") == 1, 40)
+    await eventually(lambda: reader.metric("cryptoflow_symbols_without_anchor") == 0, 30)
+    await line.acknowledged(60, kind="fobd")
+    assert reader.terminate() == 0, reader.tail()
+    truth = await truth_of(simulator, tmp_path)
+    verdict = judge(await line.raw_records("fobd"), truth)
+    within = [hole for hole in verdict.holes if not {gap["cause"] for gap in hole.gaps} & {"start", "stop"}]
+    assert within[0].name == ("future", "BTCUSDT")
+    assert [gap["cause"] for gap in within[0].gaps] == ["stale"]
+    assert all(hole.lost for hole in within)
+    renewed = [entry for entry in truth.lines if entry["what"] == "unsubscribe"]
+    assert [entry["params"] for entry in renewed] == [["btcusdt@depth@100ms"]]
 
 
 @pytest.mark.timeout(240)
