@@ -32,6 +32,8 @@ PING_SECONDS = 20.0
 STREAMS_PER_MESSAGE = 50
 """SUBSCRIBE by chunks: venues limit the size of a control message, and none says to what."""
 CONTROL_SHARE = 0.5
+QUEUE_FULL = "queue full"
+"""Why a connection ended whose frames could not be taken."""
 
 log = get_logger(__name__)
 
@@ -43,7 +45,7 @@ class Owner(Protocol):
         """One frame, as it came."""
 
     async def relief(self) -> bool:
-        """Returns once frames can be taken again, at once as a rule; False: no more frames of this link are wanted."""
+        """Returns once frames can be taken again, at once as a rule; False: not for a long time, this link has to end."""
 
 
 class Link:
@@ -168,7 +170,7 @@ class Link:
             if message.type is text or message.type is binary:
                 frame(self, message.data, recv_ns)
                 if not await relief():
-                    return self._closing or "unwanted"
+                    return self._closing or QUEUE_FULL
             elif message.type is aiohttp.WSMsgType.ERROR:
                 return f"{type(message.data).__name__}: {message.data}"
             else:

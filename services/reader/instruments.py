@@ -17,8 +17,8 @@ from shared.venues.base import MINUTE_NS, SECOND_NS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from services.reader.desk import Desk, Purpose
     from services.reader.fetch import Answer
-    from services.reader.requests import Desk, Purpose
     from shared.venues.base import MissCause, Reason
     from shared.venues.instruments import Instrument
 

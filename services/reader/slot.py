@@ -9,10 +9,11 @@ and the time; it opens connections and closes them, and never waits.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from services.reader.connection import QUEUE_FULL
+from services.reader.standby import Standby, Waiting
 from shared import metrics
 from shared.errors import PoisonMessage
 from shared.log import get_logger
@@ -26,15 +27,9 @@ if TYPE_CHECKING:
     from services.reader.pressure import Pressure
     from shared.messages import GapCause
     from shared.venues.base import Venue
-    from shared.venues.sequence import UpdateIds
 
-SETTLE_NS = SECOND_NS
-"""A symbol silent on a fresh standby for so long has nothing on its way that only the old connection carries."""
-OVERLAP_NS = 10 * SECOND_NS
-"""Waited for the overlap of every symbol; then the cut-over comes all the same, and the chains tell."""
 LARGEST_UPDATE_BYTES = 15 * 1024 * 1024
 """A larger one would not fit a Kafka record of 16 MiB with its headers."""
-STANDBY_BYTES = 16 * 1024 * 1024
 FIRST_BACKOFF_NS = SECOND_NS // 2
 LONGEST_BACKOFF_NS = 60 * SECOND_NS
 PLANNED = ("handed over", "stopped")
@@ -42,12 +37,6 @@ FLOWING_NS = 5 * SECOND_NS
 """A connection that brought an update of any symbol within so long is not the reason for another's silence."""
 
 log = get_logger(__name__)
-
-
-class _Waiting(NamedTuple):
-    ids: UpdateIds
-    payload: bytes
-    recv_ns: int
 
 
 @dataclass(slots=True)
@@ -58,8 +47,6 @@ class Tracked:
     stream: str
     link: int | None = None  # the primary on which its subscription was acknowledged
     since_ns: int = 0  # when
-    overlaps: bool = False  # the standby holds, or held, what follows what is published
-    waiting: deque[_Waiting] = field(default_factory=deque)  # what the standby received
 
 
 class Slot:
@@ -88,10 +75,7 @@ class Slot:
         self._silence_ns = silence_ns
         self._random = random
         self._primary: Link | None = None
-        self._standby: Link | None = None
-        self._standby_bytes = 0
-        self._standby_spoiled = False  # it brought a frame that was no update: the chains will tell what it hid
-        self._standby_complete_ns: int | None = None
+        self._standby: Standby | None = None
         self._retire_ns = 0  # when the primary is to be handed over
         self._failures = 0
         self._next_attempt_ns = 0
@@ -99,7 +83,8 @@ class Slot:
     @property
     def links(self) -> list[Link]:
         """The connections there are."""
-        return [link for link in (self._primary, self._standby) if link is not None]
+        standby = None if self._standby is None else self._standby.link
+        return [link for link in (self._primary, standby) if link is not None]
 
     @property
     def primary(self) -> Link | None:
@@ -146,8 +131,8 @@ class Slot:
                 self.unwanted += 1
             elif link is self._primary:
                 tracked.sync.update(frame.ids, payload, recv_ns, link.number)
-            elif link is self._standby:
-                self._wait(tracked, _Waiting(frame.ids, payload, recv_ns))
+            elif self._standby is not None and link is self._standby.link:
+                self._standby.add(tracked.sync, Waiting(frame.ids, payload, recv_ns))
         elif type(frame) is Reply:
             link.answered(frame)
         elif type(frame) is Closing and link is self._primary:
@@ -159,8 +144,8 @@ class Slot:
         self._bury(payload, recv_ns, link.number, poison)
         if link is self._primary:
             self._suspect("malformed")
-        elif link is self._standby:
-            self._standby_spoiled = True
+        elif self._standby is not None and link is self._standby.link:
+            self._standby.spoiled = True
 
     async def relief(self) -> bool:
         """See `Pressure.relief`."""
@@ -171,7 +156,7 @@ class Slot:
     def step(self, now_ns: int) -> None:
         """Look at everything once."""
         if self._pressure.overflowed:
-            self.close("queue full")
+            self.close(QUEUE_FULL)
         self._reap(now_ns)
         self._watch(now_ns)
         if self._primary is None:
@@ -180,19 +165,20 @@ class Slot:
                 self._retire_ns = now_ns + int(self._max_age_ns * (0.9 + 0.1 * self._random()))
         elif self._standby is None:
             if now_ns >= self._retire_ns and self._primary.complete:
-                self._begin_standby(now_ns)
-        elif self._standby_ready(now_ns):
+                link = self._connect(now_ns)
+                self._standby = None if link is None else Standby(link, self._venue.sequence)
+        elif self._standby.ready([tracked.sync for tracked in self.tracked.values()], now_ns):
             self._cut_over(now_ns, "planned")
         self._tick(now_ns)
 
     def _reap(self, now_ns: int) -> None:
         """Let go of what has ended."""
-        if self._standby is not None and self._standby.ended is not None:
-            self._ended(self._standby, now_ns)
-            self._forget_standby()
+        if self._standby is not None and self._standby.link.ended is not None:
+            self._ended(self._standby.link, now_ns)
+            self._standby = None
         if self._primary is not None and self._primary.ended is not None:
             self._ended(self._primary, now_ns)
-            cause: GapCause = "overflow" if self._primary.ended == "queue full" else "disconnect"
+            cause: GapCause = "overflow" if self._primary.ended == QUEUE_FULL else "disconnect"
             for tracked in self.tracked.values():
                 tracked.sync.lost(cause, now_ns)
                 tracked.link = None
@@ -223,63 +209,18 @@ class Slot:
             link.want([tracked.stream for tracked in self.tracked.values()])
         return link
 
-    def _begin_standby(self, now_ns: int) -> None:
-        self._standby = self._connect(now_ns)
-        self._standby_complete_ns = None
-
-    def _forget_standby(self) -> None:
-        self._standby = None
-        self._standby_bytes = 0
-        self._standby_spoiled = False
-        for tracked in self.tracked.values():
-            tracked.waiting.clear()
-            tracked.overlaps = False
-
-    def _wait(self, tracked: Tracked, update: _Waiting) -> None:
-        """Hold what the standby received, no longer than until the primary has brought the same."""
-        tracked.waiting.append(update)
-        self._standby_bytes += len(update.payload)
-        self._prune(tracked)
-
-    def _prune(self, tracked: Tracked) -> None:
-        reached, waiting = tracked.sync.stream_id, tracked.waiting
-        if reached is None:
-            tracked.overlaps = bool(waiting)
-            return
-        while waiting and waiting[0].ids.last_id <= reached:
-            self._standby_bytes -= len(waiting.popleft().payload)
-            self.overlaps += 1
-            tracked.overlaps = True
-        if waiting and not tracked.overlaps:
-            tracked.overlaps = self._venue.sequence.after_update(reached, waiting[0].ids) == "next"
-
-    def _standby_ready(self, now_ns: int) -> bool:
-        standby = self._standby
-        if standby is None or not standby.complete:
-            return False
-        if self._standby_complete_ns is None:
-            self._standby_complete_ns = now_ns
-        waited_ns = now_ns - self._standby_complete_ns
-        if self._standby_bytes > STANDBY_BYTES or waited_ns > OVERLAP_NS:
-            return True
-        for tracked in self.tracked.values():
-            self._prune(tracked)
-            if not tracked.overlaps and (tracked.waiting or waited_ns < SETTLE_NS):
-                return False
-        return True
-
     def _cut_over(self, now_ns: int, how: str) -> None:
         """The standby is the primary from here on."""
-        old, self._primary = self._primary, self._standby
-        assert self._primary is not None
+        standby, self._standby = self._standby, None
+        assert standby is not None
+        old, self._primary = self._primary, standby.link
         self._retire_ns = self._primary.opened_ns + int(self._max_age_ns * (0.9 + 0.1 * self._random()))
-        if self._standby_spoiled:
+        if standby.spoiled:
             self._suspect("malformed")
         for tracked in self.tracked.values():
-            self._prune(tracked)
-            for update in tracked.waiting:
+            for update in standby.take(tracked.sync):
                 tracked.sync.update(update.ids, update.payload, update.recv_ns, self._primary.number)
-        self._forget_standby()
+        self.overlaps += standby.overlaps
         if old is not None:
             old.close("handed over")
             metrics.CONNECTIONS_ENDED.labels(self._venue.exchange, self._venue.market, "planned").inc()

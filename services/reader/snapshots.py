@@ -15,9 +15,9 @@ from shared.messages import Book
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from services.reader.desk import Desk, Purpose
     from services.reader.fetch import Answer
     from services.reader.ledger import Ledger
-    from services.reader.requests import Desk, Purpose
     from shared.venues.base import MissCause, Reason
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cryptoflow import lake
+from shared.errors import RetryableError
 from tests.deltas import Truth, control, judge
 from tests.line import FLUSH, SERVICES, Line, make_line, stream_source
 from tests.support import CAPTURES, eventually, needs_captures
@@ -335,3 +337,82 @@ def _assert_books(url: str, symbol: str, records: list[Any], truth: Truth, rng: 
             best = sorted(true, reverse=worst_first)[:TOP_LEVELS]
             assert side.price[:TOP_LEVELS].tolist() == best, (symbol, update_id)
             assert side.quantity[:TOP_LEVELS].tolist() == [true[price] for price in best], (symbol, update_id)
+
+
+# --- a slow Kafka -----------------------------------------------------------------------------------------------------
+
+PAUSE_SECONDS = 60.0
+SMALL_QUEUE_BYTES = 400_000  # some seconds of the exchange's updates
+
+
+async def test_a_kafka_that_stands_still_for_a_minute_loses_nothing_that_fits_the_queue_and_tells_the_rest(
+    kafka: Kafka, s3: S3, services: Processes, make_config: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Two readers of the same exchange in the same outage: one queue holds the minute, the other some seconds of it."""
+    frames = tmp_path / "frames.jsonl"
+    arguments = (
+        "--futures-weight-limit",
+        "1000000",
+        "--symbols-per-market",
+        "12",
+        "--connects-per-five-minutes",
+        "10000",
+    )
+    exchange = services.simulate(*arguments, "--truth-frames", str(frames))
+    symbols = (await control(exchange, "GET", "symbols"))["future"][:12]
+    lines = {}
+    for name, queue_bytes in (("roomy", 64 * 1024 * 1024), ("small", SMALL_QUEUE_BYTES)):
+        (tmp_path / name).mkdir()
+        lines[name] = make_line(
+            services,
+            make_config,
+            tmp_path / name,
+            kafka={"bootstrap_servers": kafka.bootstrap_servers, "stream": name},
+            channels={
+                "buffer_bytes": queue_bytes,
+                **{
+                    f"{side}_{kind}": {"topic": f"{name}-{side}-{kind}-{tmp_path.name[-20:]}", "partitions": 3}
+                    for side in ("raw", "norm")
+                    for kind in ("fobs", "fobd")
+                },
+            },
+            source=stream_source(exchange, {"future": symbols}),
+        )
+        await lines[name].create_topics()
+    readers = {name: run.start("reader") for name, run in lines.items()}
+    for reader in readers.values():
+        await _anchored(reader, len(symbols))
+    received = readers["roomy"].metric("cryptoflow_updates_received_total")
+    await asyncio.to_thread(kafka.pause)
+    resumed_at = asyncio.get_running_loop().time() + PAUSE_SECONDS
+    await eventually(lambda: readers["small"].metric("cryptoflow_overflows_total") == 1, 50, "the small queue is full")
+    await eventually(lambda: asyncio.get_running_loop().time() >= resumed_at, PAUSE_SECONDS + 10, "a minute is over")
+    assert readers["roomy"].metric("cryptoflow_updates_received_total") > received + 1000
+    await asyncio.to_thread(kafka.resume)
+
+    async def known() -> bool:
+        """A broker that stood still has to register anew before anyone is told of it."""
+        with contextlib.suppress(RetryableError):
+            return await lines["small"].raw_records("fobs") == []
+        return False
+
+    await eventually(known, 60, "Kafka lists its broker again")
+    for name, run in lines.items():
+        await _anchored(readers[name], len(symbols))
+        await run.acknowledged(20 * len(symbols), kind="fobd")
+        assert readers[name].metric("cryptoflow_producer_failures_total") == 0
+    for reader in readers.values():
+        assert reader.terminate() == 0, reader.tail()
+    await control(exchange, "POST", "flush")
+    truth = Truth.read(frames)
+    roomy = judge(await lines["roomy"].raw_records("fobd"), truth)
+    assert not any(hole.lost for hole in roomy.holes)
+    assert [gap["cause"] for hole in roomy.holes for gap in hole.gaps] == ["start", "stop"] * len(symbols)
+    small = judge(await lines["small"].raw_records("fobd"), truth)
+    overflows = [hole for hole in small.holes if hole.lost]
+    assert sorted(hole.name[1] for hole in overflows) == sorted(symbols), "one hole for each symbol"
+    assert [[gap["cause"] for gap in hole.gaps] for hole in overflows] == [["overflow"]] * len(symbols)
+    for hole in overflows:
+        [gap] = hole.gaps
+        assert gap["last_id"] < hole.lost[0].first_id
+        assert gap["next_id"] is None or gap["next_id"] > hole.lost[-1].last_id

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from services.reader import requests
+from services.reader import desk as desks
 from services.reader.channel import Channel, RawRecord
 from services.reader.fetch import Source
 from services.reader.instruments import Instruments
@@ -299,7 +299,7 @@ async def test_a_venue_that_counts_anew_is_recorded_again_after_three_refusals(e
         await exchange.break_it("stale_id", args={"by": 10**9}, count=10**6)
         seen = len(reader.snapshots())
         await eventually(lambda: len(reader.snapshots()) >= seen + 3)
-        assert polls("future", "went_backwards") - before == requests.RESET_AFTER - 1
+        assert polls("future", "went_backwards") - before == desks.RESET_AFTER - 1
 
 
 async def test_a_poll_whose_predecessor_is_still_on_its_way_is_skipped_and_counted(exchange) -> None:
