@@ -168,7 +168,7 @@ class Slot:
                 link = self._connect(now_ns)
                 self._standby = None if link is None else Standby(link, self._venue.sequence)
         elif self._standby.ready([tracked.sync for tracked in self.tracked.values()], now_ns):
-            self._cut_over(now_ns, "planned")
+            self._cut_over("planned")
         self._tick(now_ns)
 
     def _reap(self, now_ns: int) -> None:
@@ -184,7 +184,7 @@ class Slot:
                 tracked.link = None
             self._primary = None
             if self._standby is not None:
-                self._cut_over(now_ns, "forced")
+                self._cut_over("forced")
 
     def _ended(self, link: Link, now_ns: int) -> None:
         """Count a failure unless it had worked, and put off the next attempt."""
@@ -209,7 +209,7 @@ class Slot:
             link.want([tracked.stream for tracked in self.tracked.values()])
         return link
 
-    def _cut_over(self, now_ns: int, how: str) -> None:
+    def _cut_over(self, how: str) -> None:
         """The standby is the primary from here on."""
         standby, self._standby = self._standby, None
         assert standby is not None
@@ -225,7 +225,7 @@ class Slot:
             old.close("handed over")
             metrics.CONNECTIONS_ENDED.labels(self._venue.exchange, self._venue.market, "planned").inc()
         metrics.HANDOVERS.labels(self._venue.exchange, self._venue.market, how).inc()
-        log.info("connection handed over", how=how, link=self._primary.number, symbols=len(self.tracked), at_ns=now_ns)
+        log.info("connection handed over", how=how, link=self._primary.number, symbols=len(self.tracked))
 
     def _tick(self, now_ns: int) -> None:
         primary = self._primary
