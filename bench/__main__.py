@@ -1,6 +1,6 @@
 """``python -m bench``: every benchmark as a process of its own, its JSON to bench/out/, and one table of all figures.
 
-python -m bench [NAME...]        only these: flatten, s3writer, backlog
+python -m bench [NAME...]        only these: flatten, reader, s3writer, backlog
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS = {
     "flatten": "levels/s of one core, 1000-level snapshots and updates, beside json + Python rows",
+    "reader": "frames/s of one core from websocket to Kafka, beside bare clients; latency and RSS at half the load",
     "s3writer": "rows/s of one core, norm records → Parquet",
     "backlog": "peak RSS of each service at 1x and 10x backlog",
 }

@@ -1,0 +1,231 @@
+"""The reader under load: captured BTC and ETH frames from the simulator, through the reader's process, into Kafka.
+
+    python -m bench.reader [--json] [--minutes 1] [--seconds 10] [--rounds 3] [--broker auto|docker|embedded]
+
+Each round saturates the reader, then a bare websocket client, then a bare Kafka producer, with the same frames: the
+first figure is CPU time of the reader's process per frame, beside the sum of the other two. Then one reader runs at half
+the load for `--minutes`: latency from socket to acknowledgement, beside how late an event loop wakes that does nothing,
+and RSS over time. A gap but for the reader's start, or a repeat, ends the benchmark: every frame must be published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from bench.backlog import START_SECONDS, Peak
+from bench.payloads import DELTAS
+from bench.reader_figures import anchored, buckets, check, in_words, measured, samples
+from cryptoflow import demo_broker
+from cryptoflow.demo_probe import get, logged_port
+from cryptoflow.demo_processes import Child, Children, Interrupts
+from cryptoflow.demo_run import Run
+from shared import topics
+from shared.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SATURATING_PER_SECOND = 25_000
+HALF_PER_SECOND = 5_000
+"""Half of what a core is to take at least; more where the saturated reader took more than twice that."""
+WARM_UP_SECONDS = 3.0
+PARTITIONS = 6
+TOPIC = "raw-fobd"
+SYMBOLS = ["BTCUSDT", "ETHUSDT"]
+
+
+Urls = dict[str, dict[str, str]]
+NO_EXCHANGE: Urls = {"rest": {}, "stream": {}}
+
+
+class Line:
+    """Simulator → reader → broker, in a folder of its own."""
+
+    def __init__(self, children: Children, run: Run, broker: demo_broker.Broker, options: argparse.Namespace) -> None:
+        self._children = children
+        self._run = run
+        self._broker = broker
+        self._options = options
+
+    @contextmanager
+    def simulator(self, per_second: float) -> Iterator[Urls]:
+        """An exchange that sends so many frames a second in all, or as many as are taken."""
+        arguments = ["--captures", str(DELTAS.parent), "--firehose", str(per_second)]
+        child = self._start("exchange", sys.executable, "-m", "simulator", *arguments)
+        yield self._children.wait("the simulated exchange", lambda: announced(child), START_SECONDS)
+        child.kill()
+        self._children.forget(child)
+
+    @contextmanager
+    def reader(self, exchange: Urls) -> Iterator[tuple[Child, str]]:
+        """The reader, both symbols flowing and anchored; afterwards nothing may be missing."""
+        self._write_config(exchange)
+        profiled = ["-m", "cProfile", "-o", str(self._options.profile.resolve())] if self._options.profile else []
+        config = str(self._run.config_path)
+        child = self._start("reader", sys.executable, *profiled, "-m", "services.reader", "--config", config)
+        url = f"http://127.0.0.1:{self._children.wait('the reader', lambda: logged_port(child), START_SECONDS)}"
+        self._children.wait("the reader to be ready", lambda: get(f"{url}/readyz"), START_SECONDS)
+        self._children.wait("both anchors", lambda: anchored(url, len(SYMBOLS)), START_SECONDS)
+        time.sleep(WARM_UP_SECONDS)
+        yield child, url
+        check(samples(url), len(SYMBOLS))
+        child.terminate(60)
+        self._children.forget(child)
+
+    def saturated(self, seconds: float) -> dict[str, float]:
+        """Frames a second of CPU time and of time, as fast as the reader takes them."""
+        with self.simulator(SATURATING_PER_SECOND) as exchange, self.reader(exchange) as (child, url):
+            return measured(child, url, seconds)
+
+    def bare(self, seconds: float) -> dict[str, float]:
+        """CPU microseconds per frame of both halves alone."""
+        with self.simulator(SATURATING_PER_SECOND) as exchange:
+            received = self._bare("receive", f"{exchange['stream']['future']}/stream", str(seconds))
+        sent = self._bare("send", self._broker.bootstrap_servers, TOPIC, self._options.compression, str(seconds))
+        return {"receive": received, "send": sent}
+
+    def half(self, per_second: float, minutes: float) -> dict[str, Any]:
+        """Latency and memory over `minutes`."""
+        with self.simulator(per_second) as exchange, self.reader(exchange) as (child, url):
+            waiting = self._start("wait", sys.executable, "-m", "bench.bare", "wait", str(minutes * 60))
+            before = buckets(samples(url))
+            with Peak(child) as peak:
+                figures = measured(child, url, minutes * 60)
+            after = buckets(samples(url))
+            late = self._result(waiting)
+        counts = {bound: after[bound] - before[bound] for bound in after}
+        tenths = peak.over_time()
+        return {
+            "offered_per_second": per_second,
+            **{name: round(value, 1) for name, value in figures.items()},
+            **{f"latency_p{of}_ms": in_words(counts, of / 100) for of in (50, 99)},
+            **{f"bare_wait_{name}": round(value, 1) for name, value in late.items()},
+            "rss_mib_by_tenths": " ".join(map(str, tenths)),
+            "rss_last_over_first_tenth": round(tenths[-1] / tenths[0], 3),
+        }
+
+    def _bare(self, *arguments: str) -> float:
+        found = self._result(self._start("bare", sys.executable, "-m", "bench.bare", *arguments))
+        return found["cpu_seconds"] / found["frames"] * 1e6
+
+    def _result(self, child: Child) -> dict[str, float]:
+        child.process.wait()
+        self._children.forget(child)
+        found: dict[str, float] = json.loads(child.log().splitlines()[-1])
+        return found
+
+    def _start(self, name: str, *command: str) -> Child:
+        return self._children.start(name, command, self._run.environment(), self._run.folder)
+
+    def _write_config(self, exchange: Urls) -> None:
+        self._run.config_path.write_text(
+            yaml.safe_dump(config(self._broker.bootstrap_servers, exchange, self._options.compression))
+        )
+
+
+def config(bootstrap: str, exchange: Urls, compression: str) -> dict[str, Any]:
+    """Production settings, of the updates of two symbols alone."""
+
+    markets = {
+        name: {
+            "rest_url": exchange["rest"][name],
+            "stream_url": exchange["stream"][name],
+            "orderbook": {
+                "snapshots": {"enabled": False},
+                "delta": {"enabled": name == "future", "interval_ms": 100, "symbols": SYMBOLS},
+            },
+        }
+        for name in exchange["rest"]
+    }
+    return {
+        "kafka": {"bootstrap_servers": bootstrap, "compression": compression},
+        "channels": {"raw_fobd": {"topic": TOPIC, "partitions": PARTITIONS, "retention_hours": 1}},
+        "source": {"binance": markets},
+        "metrics": {"port": 0},
+        "logging": {"format": "json"},
+    }
+
+
+def announced(simulator: Child) -> Urls | None:
+    """Where it listens, by protocol and market; None as long as it has not said so."""
+    line, ended, _ = simulator.log().partition("\n")
+    return json.loads(line) if ended else None
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="cryptoflow-bench-") as temporary:
+        folder = Path(temporary)
+        work = Run("main", folder, folder / "lake", folder)
+        with Children(folder, Interrupts()) as children:
+            choice = arguments.broker
+            if choice == "auto" and demo_broker.docker_answers():
+                choice = "docker"
+            broker = demo_broker.start(choice, None, children, folder, work.environment())
+            try:
+                work.config_path.write_text(
+                    yaml.safe_dump(config(broker.bootstrap_servers, NO_EXCHANGE, arguments.compression))
+                )
+                asyncio.run(topics.create(load(work.config_path, environ={}, dotenv_path=folder / "no.env")))
+                found = _rounds(Line(children, work, broker, arguments), arguments)
+            finally:
+                broker.close()
+            words = broker.words.partition(" at ")[0]
+            return {"benchmark": "reader", "broker": words, "compression": arguments.compression} | found
+
+
+def _rounds(line: Line, arguments: argparse.Namespace) -> dict[str, Any]:
+    ours: list[dict[str, float]] = []
+    bare: list[dict[str, float]] = []
+    for _ in range(arguments.rounds):
+        ours.append(line.saturated(arguments.seconds))
+        bare.append(line.bare(arguments.seconds))
+    saturated = {name: statistics.median(each[name] for each in ours) for name in ours[0]}
+    alone = {name: statistics.median(each[name] for each in bare) for name in bare[0]}
+    return {
+        "rounds": arguments.rounds,
+        "saturated": {name: round(value, 1) for name, value in saturated.items()},
+        "saturated_cpu_us_per_frame_by_round": " ".join(f"{each['cpu_us_per_frame']:.1f}" for each in ours),
+        "bare_cpu_us_per_frame": {name: round(value, 1) for name, value in alone.items()},
+        "reader_over_bare_cpu": round(saturated["cpu_us_per_frame"] / sum(alone.values()), 3),
+        "half_load": line.half(max(HALF_PER_SECOND, round(saturated["frames_per_second"] / 2)), arguments.minutes),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.reader", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="of reader and alternatives in turn (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=1, help="at half the load (default: %(default)s)")
+    parser.add_argument(
+        "--broker", choices=("auto", "docker", "embedded"), default="auto", help="auto: real Kafka where Docker is"
+    )
+    parser.add_argument(
+        "--compression", choices=("lz4", "zstd", "none"), default=load(None, environ={}).kafka.compression,
+        help="kafka.compression, of the bare producer too (default: the setting's, %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--profile", type=Path, help="of the reader's last run, for pstats; it slows the reader down")
+    arguments = parser.parse_args()
+    if DELTAS.exists():
+        found = run(arguments)
+    else:
+        found = {"benchmark": "reader", "skipped": "the captured frames are not here"}
+    print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
