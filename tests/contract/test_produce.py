@@ -108,7 +108,8 @@ async def test_a_batch_of_many_records_comes_back_whole_and_in_order_with_an_off
     settings, make_topic, producer
 ):
     topic = await make_topic(partitions=2)
-    records = [(b"k%d" % n, bytes([n % 256]) * 1000, [("seq", str(n).encode())]) for n in range(2000)]  # several batches
+    numbers = range(2000)  # several batches
+    records = [(b"k%d" % n, bytes([n % 256]) * 1000, [("seq", str(n).encode())]) for n in numbers]
     queued = await producer.send_batch(topic, 1, records[:1500])
     queued += await producer.send_batch(topic, 1, records[1500:])
     assert len(queued) > 2
