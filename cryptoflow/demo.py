@@ -1,6 +1,6 @@
 """``python -m cryptoflow.demo``: the whole line on one machine, checked against what the exchange served.
 
-    simulator ─REST─▶ reader ─▶ broker ─▶ flattener ─▶ broker ─▶ s3writer ─▶ ./demo-lake
+    simulator ─REST, websockets─▶ reader ─▶ broker ─▶ flattener ─▶ broker ─▶ s3writer ─▶ ./demo-lake
 
 Every part is a process of its own, as in production; the demo only starts them, watches, stops them in the order of the
 data and looks at what lies in the lake. It ends by itself or at Ctrl-C, its exit code tells the truth, and it leaves
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT_SECONDS = 60.0
+MARKETS = "spot, USDⓈ-M and COIN-M futures, REST and websockets"
 PLAIN_WIDTH = 120  # of tables, where there is no terminal to ask
 OK, FAILED, STOPPED = 0, 1, 130
 
@@ -59,7 +60,7 @@ def _demo(run: demo_run.Run, arguments: argparse.Namespace, interrupts: Interrup
             console.print(f"Broker     {broker.words}")
             line = Line(run, broker, children)
             line.start_exchange(arguments.seed)
-            console.print(f"Exchange   simulated Binance at {line.exchange_url}: spot, USDⓈ-M and COIN-M futures")
+            console.print(f"Exchange   simulated Binance at {line.exchange_url}: {MARKETS}")
             console.print(f"Lake       {run.lake_words}, stream {run.stream}")
             console.print(f"Logs       {run.folder_words}")
             line.start_services()
@@ -75,7 +76,7 @@ def _demo(run: demo_run.Run, arguments: argparse.Namespace, interrupts: Interrup
             line.drain()
         finally:
             broker.close()
-    return OK if demo_report.show(run, console) else FAILED
+    return OK if demo_report.show(run, line.refused_anchors, console) else FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,13 +35,26 @@ def get(url: str) -> bytes | None:
         return None
 
 
-def metric_sum(url: str, name: str) -> float | None:
-    """The sum over all labels of a metric of the service at `url`; None where it has none yet, or does not answer."""
+class Announced(msgspec.Struct):
+    """The line the simulator prints: where it listens, by market."""
+
+    port: int
+    rest: dict[str, str]
+    stream: dict[str, str]
+
+
+def metric_sum(url: str, name: str, **labels: str) -> float | None:
+    """The sum of a metric of the service at `url` over what has these labels; None where there is none yet, or no answer."""
     text = get(f"{url}/metrics")
     if text is None:
         return None
     families = text_string_to_metric_families(text.decode())
-    values = [sample.value for family in families for sample in family.samples if sample.name == name]
+    values = [
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
     return sum(values) if values else None
 
 
@@ -58,22 +72,21 @@ async def _records_in(settings: Settings, channel: ChannelSettings) -> int:
         raise RetryableError(f"Kafka did not say within {KAFKA_SECONDS:.0f} s where {channel.topic} ends") from error
 
 
-def announced_port(simulator: Child) -> int | None:
-    """The port in the line the simulator prints, None as long as it has not."""
-    return _first_port(simulator, None)
+def announced(simulator: Child) -> Announced | None:
+    """The line the simulator prints, None as long as it has not."""
+    for line in simulator.log().splitlines():
+        with suppress(msgspec.MsgspecError):  # not that line, or not all of it yet
+            return msgspec.json.decode(line, type=Announced)
+    return None
 
 
 def logged_port(service: Child) -> int | None:
     """The port a service says in its log that it listens on, None as long as it has not."""
-    return _first_port(service, "http listening")
-
-
-def _first_port(child: Child, event: str | None) -> int | None:
-    for line in child.log().splitlines():
+    for line in service.log().splitlines():
         try:
             entry = msgspec.json.decode(line)
         except msgspec.DecodeError:
             continue
-        if isinstance(entry, dict) and isinstance(entry.get("port"), int) and event in {None, entry.get("event")}:
+        if isinstance(entry, dict) and entry.get("event") == "http listening":
             return int(entry["port"])
     return None

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: per book what was served and what lies in the lake; a table on a terminal, else lines.
+"""What the demo shows while it runs: per symbol what was served and what lies in the lake; a table on a terminal, else lines.
 
 Rows in the lake are counted from the claims, which say exactly what each flush holds. Nothing here decides anything.
 """
@@ -13,21 +13,24 @@ import msgspec
 from rich.live import Live
 from rich.table import Table
 
+from cryptoflow.demo_frames import Served
 from shared.lake.claims import Claim
 from shared.lake.layout import CLAIMS_V1, parse_claim_path, parse_data_path
+from shared.messages import KINDS
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from rich.console import Console
 
+    from cryptoflow.demo_frames import BookName
     from cryptoflow.demo_line import Line
     from cryptoflow.demo_processes import Children, Interrupts
     from cryptoflow.demo_run import Run
+    from shared.messages import Kind
 
 REFRESH_SECONDS = 0.5
 LINE_SECONDS = 5.0
-BookName = tuple[str, str]  # market, symbol
 
 
 class Progress:
@@ -40,7 +43,8 @@ class Progress:
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._began = time.monotonic()
         self._printed = self._began
-        self._stored: Counter[BookName] = Counter()
+        self._streamed = Served(run.frames_path)
+        self._stored: dict[Kind, Counter[BookName]] = {kind: Counter() for kind in KINDS}  # rows
         self._claims: set[str] = set()
         self._files = 0
 
@@ -67,28 +71,34 @@ class Progress:
             self._live.update(self._table(elapsed, seconds), refresh=True)
         elif time.monotonic() - self._printed >= LINE_SECONDS:
             self._printed += LINE_SECONDS
-            served = self._line.served()
-            self._read_claims()
-            books = [book for market in served.values() for book in market.values()]
+            served = self._look()
+            snapshots = sum(book["answers"] for market in served.values() for book in market.values())
             self._console.print(
-                f"{elapsed:5.0f} s  {sum(book['answers'] for book in books):6,} polls and"
-                f" {sum(book['levels'] for book in books):10,} levels served;"
-                f" {self._stored.total():10,} rows in {self._files:,} files of the lake"
+                f"{elapsed:5.0f} s  {snapshots:5,} snapshots and {self._streamed.updates.total():7,} updates served;"
+                f" in the lake {self._stored['fobs'].total():10,} + {self._stored['fobd'].total():8,} rows"
+                f" in {self._files:,} files"
             )
 
     def _table(self, elapsed: float, seconds: float) -> Table:
-        served = self._line.served()
-        self._read_claims()
+        served = self._look()
         table = Table(title=f"{elapsed:.0f} of {seconds:.0f} s  (Ctrl-C drains and ends)", title_justify="left")
         table.add_column("market")
         table.add_column("symbol")
-        for name in ("polls served", "levels served", "rows in the lake"):
+        for name in ("snapshots served", "rows in the lake", "updates served", "rows in the lake"):
             table.add_column(name, justify="right")
         for market, symbols in served.items():
             for symbol, book in symbols.items():
-                stored = self._stored[market, symbol]
-                table.add_row(market, symbol, f"{book['answers']:,}", f"{book['levels']:,}", f"{stored:,}")
+                key = market, symbol
+                snapshots, updates = self._stored["fobs"][key], self._stored["fobd"][key]
+                sent = self._streamed.updates[key]
+                table.add_row(market, symbol, f"{book['answers']:,}", f"{snapshots:,}", f"{sent:,}", f"{updates:,}")
         return table
+
+    def _look(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Brings the counts up to now; what was served over REST is returned."""
+        self._streamed.look()
+        self._read_claims()
+        return self._line.served()
 
     def _read_claims(self) -> None:
         """Adds what new claims say."""
@@ -102,4 +112,4 @@ class Progress:
                 data = parse_data_path(file.path)
                 if data is not None:
                     self._files += 1
-                    self._stored[data.book.market, data.book.symbol] += file.rows
+                    self._stored[data.kind][data.book.market, data.book.symbol] += file.rows

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cryptoflow.demo_processes import DemoFailed
-from shared.lake.layout import CLAIMS_ROOT
+from shared.lake.layout import CLAIMS_ROOT, INSTRUMENTS_ROOT
 from shared.lake.store import open_url
 from shared.lake.verify import verify
 from shared.messages import KINDS
@@ -29,18 +29,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cryptoflow.demo_broker import Broker
+    from cryptoflow.demo_probe import Announced
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ".demo"
 BODIES = "bodies"
+FRAMES = "frames.jsonl"
 BROKER_DATA = "broker"
 KEPT_RUNS = 5
 RUNNING = "running"  # held locked by the run it lies in
 PARTITIONS = 3
 FLUSH_SECONDS = 10
 LIMIT = 1000
-INTERVAL_MS = 2000
-# Within the venue's real budget: 20 of 2400 a minute for a futures poll, 50 of 6000 for a spot one, 80 % of it spent.
+INTERVAL_MS = 2500
+UPDATES_MS = 100
+ANCHOR_SECONDS = 30
+# Within the venue's real budget: 20 of 2400 a minute for a futures poll or anchor, 50 of 6000 for a spot one, 80 % of it
+# spent.
 SYMBOLS = {
     "future": ["BTCUSDT", "币安人生USDT"],
     "inverse": ["BTCUSD_PERP"],
@@ -74,6 +79,11 @@ class Run:
         return self.folder / BODIES
 
     @property
+    def frames_path(self) -> Path:
+        """What it streamed, a JSON line per event, and per event and connection."""
+        return self.folder / FRAMES
+
+    @property
     def lake_words(self) -> str:
         """The lake as the user would type it."""
         return _typed(self.lake, self.base)
@@ -89,7 +99,7 @@ class Run:
         path = os.pathsep.join(filter(None, [str(ROOT), own.get("PYTHONPATH")]))
         return own | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
-    def write_config(self, broker: Broker, exchange_url: str) -> None:
+    def write_config(self, broker: Broker, exchange: Announced) -> None:
         """The configuration of the three services, as a user would write it."""
         topic = "" if broker.own else f"{self.stream}-"
         channels = {
@@ -110,21 +120,34 @@ class Run:
             "source": {
                 "binance": {
                     market: {
-                        "rest_url": exchange_url,
+                        "rest_url": exchange.rest[market],
+                        "stream_url": exchange.stream[market],
                         "orderbook": {
                             "snapshots": {
                                 "enabled": True,
                                 "interval_ms": INTERVAL_MS,
                                 "limit": LIMIT,
                                 "symbols": symbols,
-                            }
+                            },
+                            "delta": {
+                                "enabled": True,
+                                "interval_ms": UPDATES_MS,
+                                "anchor_interval": f"{ANCHOR_SECONDS}s",
+                                "limit": LIMIT,
+                                "symbols": symbols,
+                            },
                         },
                     }
                     for market, symbols in SYMBOLS.items()
                 }
             },
             "storage": {"s3": {"enabled": False}, "local": {"path": str(self.lake)}},
-            "writer": {"buffer": {"snapshot_flush_interval": f"{FLUSH_SECONDS}s"}},
+            "writer": {
+                "buffer": {
+                    "snapshot_flush_interval": f"{FLUSH_SECONDS}s",
+                    "delta_flush_interval": f"{FLUSH_SECONDS}s",
+                }
+            },
             "metrics": {"port": 0},
             "logging": {"format": "json"},
         }
@@ -166,7 +189,7 @@ def _make_way(lake: Path, base: Path, say: Callable[[str], None]) -> None:
     """Leaves a lake that is proven where it is, moves one that is not aside, and refuses what is no lake."""
     if not lake.exists():
         return
-    foreign = {path.name for path in lake.iterdir()} - {CLAIMS_ROOT, *KINDS}
+    foreign = {path.name for path in lake.iterdir()} - {CLAIMS_ROOT, INSTRUMENTS_ROOT, *KINDS}
     if foreign:
         raise DemoFailed(
             f"{_typed(lake, base)} is no lake (there is {min(foreign)!r} in it): name another place with --lake"
@@ -187,6 +210,7 @@ def _tidy(runs: Path) -> None:
     for folder in over[-KEPT_RUNS:]:
         for bulky in (folder / BROKER_DATA, folder / BODIES):
             shutil.rmtree(bulky, ignore_errors=True)
+        (folder / FRAMES).unlink(missing_ok=True)
 
 
 def _is_over(folder: Path) -> bool:

@@ -1,7 +1,9 @@
 """Compares what lies in the lake with what the exchange served: message by message, level by level, bit by bit.
 
-Every book that was served whole must lie in the lake exactly once, each price and quantity being the float64 of the
-venue's text, or else inside a gap row of its symbol (a poll cut off by the stop is such a one). What lies in the lake must have been served.
+Every book that was served whole must lie in the lake, once as a poll, once as an anchor, or as both where one answer was
+both, each price and quantity being the float64 of the venue's text; or else inside a gap row of its symbol (a poll cut
+off by the stop is such a one). Every update that was sent must lie there once and in order (`demo_truth_updates`). What
+lies in the lake must have been served.
 """
 
 from __future__ import annotations
@@ -12,22 +14,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from shared.lake.layout import parse_data_path
+from cryptoflow import demo_frames, demo_stored
+from cryptoflow.demo_truth_updates import UpdatesFound, compare_updates, exact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from cryptoflow.demo_frames import BookName
     from cryptoflow.demo_run import Run
+    from cryptoflow.demo_stored import Message
 
-BookName = tuple[str, str]  # market, symbol
-Side = tuple[np.ndarray, np.ndarray]  # prices, quantities, best first
 SHOWN_PROBLEMS = 5
+US_NS = 1000
 
 
 class Answer(msgspec.Struct, rename={"last_update_id": "lastUpdateId"}):
@@ -51,18 +51,35 @@ class Comparison:
     polls: int = 0
     levels: int = 0
     rows: int = 0
-    gap_rows: int = 0
-    in_gaps: int = 0  # polls served whole but not taken any more, and covered by a gap row
+    gap_rows: int = 0  # of snapshots
+    in_gaps: int = 0  # answers served whole but not taken any more, and covered by a gap row
+    refused: int = 0  # answers that came too late to be anchors
+    anchors: int = 0
+    updates: UpdatesFound = field(default_factory=UpdatesFound)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def equal(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems and self.rows == self.levels and self.updates.rows == self.updates.levels
 
-def compare(run: Run) -> Comparison:
-    """Reads the lake of this run's stream, and the truth."""
+
+def compare(run: Run, refused_anchors: int = 0) -> Comparison:
+    """Reads the lake of this run's stream, and the truth. So many answers may be missing, as the reader refused them."""
     result = Comparison()
-    served = _served(run.truth_path)
-    stored = _files(run.lake, run.stream)
-    for name in sorted(served.keys() | stored.keys()):
-        _compare_book(name, served.get(name, []), stored.get(name, []), run.bodies, result)
+    served, streamed = _served(run.truth_path), demo_frames.read(run.frames_path)
+    snapshots = demo_stored.read(run.lake, run.stream, "fobs")
+    deltas = demo_stored.read(run.lake, run.stream, "fobd")
+    lost: list[str] = []
+    for name in sorted(served.keys() | streamed.keys() | snapshots.keys() | deltas.keys()):
+        polls, stream = snapshots.get(name, []), deltas.get(name, [])
+        answers = served.get(name, [])
+        lost += _compare_books(name, answers, polls, stream, run.bodies, result)
+        compare_updates(name, streamed.get(name, demo_frames.Streamed()), stream, result.updates, result.problems)
+    if len(lost) <= refused_anchors:
+        result.refused = len(lost)
+    else:
+        result.problems += lost
     return result
 
 
@@ -76,79 +93,56 @@ def _served(path: Path) -> dict[BookName, list[Answer]]:
     return found
 
 
-def _files(lake: Path, stream: str) -> dict[BookName, list[Path]]:
-    found: dict[BookName, list[Path]] = defaultdict(list)
-    for path in sorted(lake.glob(f"fobs/**/fobs-{stream}-*.parquet")):
-        parsed = parse_data_path(path.relative_to(lake).as_posix())
-        if parsed is not None:
-            found[parsed.book.market, parsed.book.symbol].append(path)
+def _compare_books(  # noqa: PLR0917 - what was served, what was found, where to say it
+    name: BookName,
+    served: Sequence[Answer],
+    polls: Sequence[Message],
+    stream: Sequence[Message],
+    bodies: Path,
+    result: Comparison,
+) -> list[str]:
+    """Of polls and anchors; returns what was served and is nowhere."""
+    by_id: dict[int | None, list[Answer]] = defaultdict(list)
+    for answer in sorted(served, key=lambda answer: answer.served_ns):
+        by_id[answer.last_update_id].append(answer)
+    polled = _found(name, "book", by_id, polls, bodies, result.problems)
+    anchored = _found(name, "anchor", by_id, stream, bodies, result.problems)
+    result.anchors += sum(map(len, anchored.values()))
+    result.rows += sum(message.rows for messages in polled.values() for message in messages)
+    result.gap_rows += sum(message.type == "gap" for message in polls)
+    covered = [((gap.gap_since_us or 0) * US_NS, gap.recv_ns) for gap in polls if gap.type == "gap"]
+    lost = []
+    for update_id, answers in by_id.items():
+        found = len(polled[update_id])
+        result.polls += found
+        result.levels += sum((answer.bids or 0) + (answer.asks or 0) for answer in answers[:found])
+        for answer in answers[found + len(anchored[update_id]) :]:
+            if any(since <= answer.served_ns <= until for since, until in covered):
+                result.in_gaps += 1
+            else:
+                lost.append(f"{name}: book {update_id} was served and lies neither in the lake nor in a gap")
+    return lost
+
+
+def _found(  # noqa: PLR0917 - as above
+    name: BookName,
+    what: str,
+    by_id: dict[int | None, list[Answer]],
+    messages: Sequence[Message],
+    bodies: Path,
+    problems: list[str],
+) -> dict[int | None, list[Message]]:
+    """The snapshots among the messages, by id; none more often than it was served, each as it was."""
+    found: dict[int | None, list[Message]] = defaultdict(list)
+    for message in messages:
+        if message.type != "snapshot":
+            continue
+        answers, known = by_id.get(message.last_id, []), found[message.last_id]
+        known.append(message)
+        if len(known) > len(answers):
+            problems.append(f"{name}: {what} {message.last_id} lies in the lake more often than it was served")
+            continue
+        body = json.loads((bodies / str(answers[0].sha256)).read_bytes())
+        if not (exact(message.bids, body["bids"]) and exact(message.asks, body["asks"])):
+            problems.append(f"{name}: {what} {message.last_id} differs from what was served")
     return found
-
-
-def _compare_book(name: BookName, served: list[Answer], files: list[Path], bodies: Path, result: Comparison) -> None:
-    wanted: dict[int, list[Answer]] = defaultdict(list)
-    for answer in served:
-        wanted[answer.last_update_id or 0].append(answer)
-    table = pa.concat_tables([pq.ParquetFile(path).read() for path in files]) if files else None
-    if table is not None:
-        gaps = table.filter(pc.is_valid(table["gap_cause"]))
-        result.gap_rows += gaps.num_rows
-        for update_id, bids, asks in _messages(table.filter(pc.is_null(table["gap_cause"]))):
-            result.rows += len(bids[0]) + len(asks[0])
-            waiting = wanted.get(update_id)
-            if not waiting:
-                result.problems.append(f"{name}: book {update_id} lies in the lake more often than it was served")
-                continue
-            answer = waiting.pop()
-            body = json.loads((bodies / str(answer.sha256)).read_bytes())
-            if not (_exact(bids, body["bids"]) and _exact(asks, body["asks"])):
-                result.problems.append(f"{name}: book {update_id} differs from what was served")
-    missing = {id(answer) for answers in wanted.values() for answer in answers}
-    covered = _covered(table)
-    for answer in served:
-        if id(answer) not in missing:
-            result.polls += 1
-            result.levels += (answer.bids or 0) + (answer.asks or 0)
-        elif any(since <= answer.served_ns <= until for since, until in covered):
-            result.in_gaps += 1
-        else:
-            result.problems.append(
-                f"{name}: book {answer.last_update_id} was served and lies neither in the lake nor in a gap"
-            )
-
-
-def _exact(side: Side, served: list[list[str]]) -> bool:
-    """Whether these are the float64 of the served texts, in the served order."""
-    found = zip(side[0].tolist(), side[1].tolist(), strict=True)
-    return list(found) == [(float(price), float(quantity)) for price, quantity in served]
-
-
-def _messages(table: pa.Table) -> Iterator[tuple[int, Side, Side]]:
-    """(last update id, bids, asks) of each message, in the order of offsets."""
-    keys = [("raw_partition", "ascending"), ("raw_offset", "ascending"), ("side", "descending"), ("level", "ascending")]
-    table = table.sort_by(keys)  # "bid" after "ask", so descending puts bids first
-    offsets = table["raw_offset"].to_numpy()
-    partitions = table["raw_partition"].to_numpy()
-    starts = np.flatnonzero((np.diff(offsets, prepend=-1) != 0) | (np.diff(partitions, prepend=-1) != 0))
-    is_bid = pc.fill_null(pc.equal(table["side"], "bid"), fill_value=False).to_numpy()
-    is_ask = pc.fill_null(pc.equal(table["side"], "ask"), fill_value=False).to_numpy()
-    prices = table["price"].to_numpy()
-    quantities = table["quantity"].to_numpy()
-    ids = table["last_update_id"].to_numpy()
-    for first, last in zip(starts, [*starts[1:], len(offsets)], strict=True):
-        rows = slice(first, last)
-        bids, asks = is_bid[rows], is_ask[rows]
-        yield (
-            int(ids[first]),
-            (prices[rows][bids], quantities[rows][bids]),
-            (prices[rows][asks], quantities[rows][asks]),
-        )
-
-
-def _covered(table: pa.Table | None) -> list[tuple[int, int]]:
-    """The times that gap rows say nothing is known of: ns since the epoch, from and until."""
-    if table is None:
-        return []
-    gaps = table.filter(pc.is_valid(table["gap_cause"])).select(["gap_since", "recv_ns"])
-    since = pc.multiply(pc.fill_null(gaps["gap_since"].cast(pa.int64()), 0), 1000).to_pylist()
-    return list(zip(since, gaps["recv_ns"].to_pylist(), strict=True))

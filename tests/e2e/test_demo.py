@@ -39,9 +39,10 @@ class Ended:
     def stream(self) -> str:
         return re.search(r"stream (demo_\d+_\d+)", self.output)[1]
 
-    def rows(self) -> int:
-        files = f"{self.folder}/demo-lake/fobs/**/fobs-{self.stream}-*.parquet"
-        return duckdb.connect().execute("SELECT count(side) FROM read_parquet(?)", [files]).fetchone()[0]
+    def rows(self, kind: str, of: str = "side IS NOT NULL") -> int:
+        """Of this run, in the lake."""
+        files = f"{self.folder}/demo-lake/{kind}/**/{kind}-{self.stream}-*.parquet"
+        return duckdb.connect().execute(f"SELECT count(*) FROM read_parquet(?) WHERE {of}", [files]).fetchone()[0]
 
 
 def start(folder: Path, *arguments: str, seconds: float = SECONDS) -> subprocess.Popen:
@@ -65,6 +66,10 @@ def read_until(demo: subprocess.Popen, text: str) -> str:
         if text in line:
             return read
     pytest.fail(f"it ended without saying {text!r}:\n{read}")
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
 
 
 def left_running(folder: Path) -> list[str]:
@@ -93,20 +98,41 @@ def test_it_ends_by_itself_with_exit_code_0_and_a_proven_lake(first):
     assert first.code == 0, first.output
     assert "lake verify    green" in first.output
     assert "against truth  equal" in first.output
+    assert "book from updates  equal" in first.output
 
 
 def test_the_rows_of_levels_are_those_that_the_exchange_served(first):
     served, rows = re.search(r"([\d,]+) levels served = ([\d,]+) rows", first.output).groups()
     assert served == rows
-    assert int(rows.replace(",", "")) == first.rows() > 0
+    assert number(rows) == first.rows("fobs") > 0
 
 
-def test_all_three_markets_are_recorded(first):
+def test_the_updates_and_their_rows_are_those_that_the_exchange_sent(first):
+    updates, sent, rows, removals, anchors = re.search(
+        r"([\d,]+) updates, ([\d,]+) levels sent = ([\d,]+) rows, ([\d,]+) of them removals,.* ([\d,]+) anchors",
+        first.output,
+    ).groups()
+    assert sent == rows
+    assert number(rows) == first.rows("fobd", "type = 'update' AND side IS NOT NULL")
+    assert number(removals) == first.rows("fobd", "type = 'update' AND quantity = 0") > 0
+    assert number(updates) > 6 * SECONDS, "of six books, ten a second"
+    assert number(anchors) >= 6, "one of each book"
+
+
+def test_each_symbol_has_a_start_and_a_stop_and_no_gap_among_its_updates(first):
+    for kind in ("fobs", "fobd"):
+        for cause in ("start", "stop"):
+            assert first.rows(kind, f"gap_cause = '{cause}'") == 6
+    assert first.rows("fobd", "gap_cause NOT IN ('start', 'stop')") == 0
+
+
+@pytest.mark.parametrize("kind", ["fobs", "fobd"])
+def test_all_three_markets_are_recorded(first: Ended, kind: str):
     books = (
         duckdb.connect()
         .execute(
             "SELECT DISTINCT market FROM read_parquet(?, hive_partitioning = true) WHERE side IS NOT NULL",
-            [f"{first.folder}/demo-lake/fobs/**/*.parquet"],
+            [f"{first.folder}/demo-lake/{kind}/**/*.parquet"],
         )
         .fetchall()
     )
@@ -124,20 +150,25 @@ def test_the_commands_it_prints_work_when_pasted(first):
         capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "bid_quantity" in done.stdout
+    assert "bid_quantity" in done.stdout, "the query"
+    assert "updates applied" in done.stdout, "the book"
+    gaps = re.search(r"(\d+) known gaps", done.stdout)[1]
+    assert int(gaps) >= 24, "a start and a stop of six symbols, for snapshots and for updates"
 
 
 def test_a_second_run_adds_to_the_lake_and_ends_with_ctrl_c(first):
     demo = start(first.folder, seconds=600)
-    read = read_until(demo, "levels served")
+    read = read_until(demo, "updates served")
     demo.send_signal(signal.SIGINT)
     second = finish(demo, first.folder, read)
     assert second.code == 0, second.output
     assert "lake verify    green" in second.output
     assert "against truth  equal" in second.output
+    assert "book from updates  equal" in second.output
     assert second.stream != first.stream
-    assert second.rows() > 0
-    assert first.rows() > 0, "the older run is still there"
+    for kind in ("fobs", "fobd"):
+        assert second.rows(kind) > 0
+        assert first.rows(kind) > 0, "the older run is still there"
     assert left_running(first.folder) == []
 
 
@@ -179,7 +210,9 @@ def test_a_kafka_that_is_named_is_used_with_topics_of_its_own(tmp_path, embedded
     ended = finish(start(tmp_path, "--bootstrap-servers", embedded_kafka.bootstrap_servers, seconds=5), tmp_path)
     assert ended.code == 0, ended.output
     assert f"the Kafka at {embedded_kafka.bootstrap_servers}" in ended.output
-    assert f"topic: {ended.stream}-raw-fobs" in (tmp_path / ".demo" / ended.stream / "config.yml").read_text()
+    config = (tmp_path / ".demo" / ended.stream / "config.yml").read_text()
+    assert f"topic: {ended.stream}-raw-fobs" in config
+    assert f"topic: {ended.stream}-raw-fobd" in config
 
 
 @pytest.mark.docker

@@ -1,4 +1,5 @@
-"""The commands of the README, run as they stand there: only addresses, ports and the place of the lake are the test's."""
+"""The commands of the README, run as they stand there: only addresses, ports, instants and the place of the lake are the
+test's."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 
 from shared.lake.store import open_url
 from shared.lake.verify import verify
+from shared.messages import KINDS
 from tests.processes import clean_environ
 from tests.support import ROOT, eventually_sync
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 PROGRAM = ".venv/bin/cryptoflow "
+INSTANT = re.compile(r"^\d{4}-\d{2}-\d{2}T[\d:]+Z$")
 
 
 def commands(section: str) -> list[list[str]]:
@@ -36,6 +40,15 @@ def commands(section: str) -> list[list[str]]:
     assert block is not None, f"the README has no shell block under {section!r}"
     lines = [line.split("#")[0].strip() for line in block[1].splitlines()]
     return [line.removeprefix(PROGRAM).split() for line in lines if line.startswith(PROGRAM)]
+
+
+def newest_update(lake: Path) -> str:
+    """When the newest update of the symbol that the README names was received, ns since the epoch."""
+    files = f"{lake}/fobd/exchange=binance/market=future/symbol=BTCUSDT/**/*.parquet"
+    query = "SELECT max(recv_ns) FROM read_parquet(?) WHERE type = 'update'"
+    found = duckdb.connect().execute(query, [files]).fetchone()
+    assert found is not None
+    return str(found[0])
 
 
 @pytest.fixture
@@ -56,8 +69,10 @@ def test_the_commands_of_the_readme_record_a_lake_that_verifies(
         {
             "CRYPTOFLOW_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "CRYPTOFLOW_SOURCE__BINANCE__FUTURE__REST_URL": exchange.url,
+            "CRYPTOFLOW_SOURCE__BINANCE__FUTURE__STREAM_URL": exchange.stream_urls["future"],
             "CRYPTOFLOW_SOURCE__BINANCE__FUTURE__ORDERBOOK__SNAPSHOTS__INTERVAL_MS": "2000",
             "CRYPTOFLOW_WRITER__BUFFER__SNAPSHOT_FLUSH_INTERVAL": "2s",
+            "CRYPTOFLOW_WRITER__BUFFER__DELTA_FLUSH_INTERVAL": "2s",
             "COLUMNS": "120",
         }
     )
@@ -83,10 +98,17 @@ def test_the_commands_of_the_readme_record_a_lake_that_verifies(
     assert len(background) == 3
 
     lake = tmp_path / "lake"
-    eventually_sync(lambda: len(list(lake.glob("fobs/**/*.parquet"))) >= 4, 90, "files in the lake")
+    for kind in KINDS:
+        eventually_sync(lambda kind=kind: len(list(lake.glob(f"{kind}/**/*.parquet"))) >= 4, 90, f"{kind} in the lake")
     for process in background:
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 0, [path.read_text() for path in tmp_path.glob("*.log")]
-    for arguments in commands("Read it, and prove it"):
-        assert run(arguments)
+    instant = newest_update(lake)
+    said = {
+        arguments[1]: run([INSTANT.sub(instant, word) for word in arguments])
+        for arguments in commands("Read it, and prove it")
+    }
+    assert {*said} == {"verify", "watermark", "gaps", "book"}
+    assert "stop" in said["gaps"], "the reader was stopped after the newest update"
+    assert "updates applied" in said["book"]
     assert verify(open_url(os.fspath(lake)), strict=True).verdict == "complete"
