@@ -289,11 +289,8 @@ class BookSync:
         self._hold.until_ns = now_ns + HOLD_NS
 
     def _is_stale(self, anchor: Anchor) -> bool:
-        """Whether something that is not in the snapshot was published before it, or is missing behind it."""
-        if self.known_id is not None:
-            return anchor.last_update_id < self.known_id
-        first = self._hold.first if self._hold else None
-        return first is not None and self._rule.after_anchor(anchor.last_update_id, first.ids) == "gap"
+        """Whether something that is not in the snapshot was published before it."""
+        return self.known_id is not None and anchor.last_update_id < self.known_id
 
     def _place_if_due(self, now_ns: int) -> Placed:
         """Once the stream has come to the anchor's id."""

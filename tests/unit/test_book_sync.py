@@ -241,6 +241,18 @@ def test_on_another_connection_ids_may_begin_anew() -> None:
     assert symbol.chain(1, 5, 8).told == ["gap stale 100..?", "update 5", "update 8"]
 
 
+def test_after_a_gap_of_an_outage_ids_may_begin_anew() -> None:
+    symbol = running().update(110, 115).lost().back().wait(UNDECIDED)
+    assert symbol.told == ["gap sequence 100..111", "update 115", "gap disconnect 115..?"]
+    assert symbol.chain(1, 5, 8).told == ["update 5", "update 8"]
+
+
+def test_a_snapshot_seen_before_the_connection_was_lost_makes_nothing_stale() -> None:
+    symbol = running()
+    symbol.sync.saw_snapshot(105, symbol.now)
+    assert symbol.lost().back().wait(BEHIND + 1).told == []
+
+
 def test_a_symbol_is_told_to_be_silent_since_its_latest_update_or_subscription() -> None:
     symbol = running().wait(5)
     assert symbol.sync.silent_ns(symbol.now) == 5 * SECOND_NS

@@ -301,6 +301,22 @@ def test_a_comparison_puts_off_neither_a_gaps_anchor_nor_one_that_is_due() -> No
     assert symbol.sync.wanted(symbol.now) == "gap"
 
 
+@pytest.mark.parametrize("why", ["check", "interval"])
+def test_nothing_puts_off_or_renames_a_gaps_anchor_that_is_tried_again(why) -> None:
+    symbol = running().update(110, 115).ask().fail()
+    symbol.sync.want_anchor(why, symbol.now)
+    assert symbol.sync.wanted(symbol.now) is None
+    assert symbol.wait(0.5).sync.wanted(symbol.now) == "gap"
+
+
+def test_a_gap_behind_an_anchor_is_since_the_anchor() -> None:
+    symbol = asked().wait(1)
+    symbol.answer(100)
+    anchored = symbol.now
+    assert symbol.wait(1).update(107, 110).told == ["anchor 100", "gap sequence 100..108", "update 110"]
+    assert symbol.gap(-2).since_ns == anchored
+
+
 def test_an_anchor_that_waits_at_the_end_goes_out() -> None:
     symbol = asked().chain(100, 103)
     symbol.answer(107)

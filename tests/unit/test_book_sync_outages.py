@@ -74,6 +74,26 @@ def test_an_anchor_asked_for_before_the_connection_stood_is_taken_if_an_update_s
     assert symbol.told == ["gap disconnect 100..105", "anchor 106", "update 110"]
 
 
+def test_an_anchor_at_the_latest_id_from_before_the_connection_stood_is_no_excuse_for_what_follows() -> None:
+    symbol = asked().lost().back().update(107, 110)
+    assert symbol.answer(100) == "placed"
+    assert symbol.told == ["anchor 100", "gap disconnect 100..108", "update 110"]
+
+
+def test_an_anchor_from_before_a_stale_subscription_was_renewed_hides_no_loss() -> None:
+    symbol = running().wait(HOUR)
+    symbol.sync.saw_snapshot(105, symbol.now)
+    symbol.wait(BEHIND - 1).ask().wait(2)
+    assert symbol.told == ["gap stale 100..?"]
+    symbol.answer(105)
+    assert symbol.wait(HOLD).update(107, 110).told == ["update 110"]
+
+
+def test_an_update_shows_that_the_connection_stands_before_its_subscription_is_known() -> None:
+    symbol = Symbol(subscribed=False).chain(90, 100).anchored(100)
+    assert symbol.told == ["gap start ?..?", "update 100", "anchor 100"]
+
+
 def test_a_first_anchor_from_before_the_connection_stood_hides_no_loss() -> None:
     symbol = Symbol().ask().wait(1).lost().wait(1).back()
     symbol.answer(105)
