@@ -78,7 +78,9 @@ async def test_each_kind_is_flushed_at_its_own_interval(books, updates, start, q
         await soon.send(2)
         await all_stored(soon)
     await eventually(
-        lambda: writer.metric("cryptoflow_consumed_records_total", topic=late.topic) == 6, what="all is buffered"
+        # a rebalance in between hands records out again
+        lambda: writer.metric("cryptoflow_consumed_records_total", topic=late.topic) >= 6,
+        what="all is buffered",
     )
     assert writer.metric("cryptoflow_flushes_total", kind=late.kind) == late.stored_rows() == 0
     assert writer.metric("cryptoflow_flushes_total", kind=soon.kind, trigger="interval") >= 3

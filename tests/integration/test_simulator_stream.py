@@ -285,7 +285,7 @@ async def test_who_does_not_read_is_cut_off():
 
 @pytest.mark.parametrize("market", ["future", "inverse", "spot"])
 async def test_answers_and_stream_tell_one_story_whoever_moves_the_book(market):
-    async with simulating("--speed", 600, "--symbols-per-market", 2, "--messages-per-second", 1000) as run:
+    async with simulating("--speed", 100, "--symbols-per-market", 2, "--messages-per-second", 1000) as run:
         path = run.line["stream"][market].removeprefix(run.base) + "/stream"
         async with run.connect(path) as client:
             await client.subscribe(BTC[market].lower() + "@depth@100ms")
