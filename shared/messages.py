@@ -115,6 +115,17 @@ class RawHeaders(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**values)  # type: ignore[arg-type]  # every name was read by its kind above
 
 
+class RawHeadersOf:
+    """The headers of records that are alike but for `recv_ns` and `seq`: what they share is encoded once, from one of them."""
+
+    def __init__(self, one: RawHeaders) -> None:
+        self._shared = [pair for pair in one.encode() if pair[0] not in {"recv_ns", "seq"}]
+
+    def encode(self, recv_ns: int, seq: int) -> list[Header]:
+        """As `RawHeaders.encode` does, in another order."""
+        return [*self._shared, ("recv_ns", b"%d" % recv_ns), ("seq", b"%d" % seq)]
+
+
 _RAW_NAMES = RawHeaders.__struct_fields__
 _RAW_TYPES: dict[bytes, RecordType] = {name.encode(): name for name in RECORD_TYPES}
 _RAW_VERSION = str(RAW_VERSION).encode()

@@ -17,11 +17,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from services.reader.channel import RawRecord
+from services.reader.lanes import Lanes
 from shared import metrics
 from shared.errors import RetryableError
-from shared.kafka import partition_for
 from shared.log import get_logger
-from shared.messages import DeadLetterHeaders, Gap, RawHeaders
+from shared.messages import Gap
 from shared.venues.base import SECOND_NS
 
 if TYPE_CHECKING:
@@ -84,24 +84,21 @@ class Publisher:
         self._make_producer = make_producer
         self._kind = kind
         self._topic = topic
-        self._partitions = partitions
-        self._dead_letter_topic = dead_letter_topic
-        self._dead_letter_partitions = dead_letter_partitions
-        self._stream = stream
-        self._origin = origin
-        self._numbers = numbers or count(1)
+        self._lanes = Lanes(
+            topic,
+            partitions,
+            dead_letter_topic,
+            dead_letter_partitions,
+            stream=stream,
+            origin=origin,
+            numbers=numbers or count(1),
+        )
         self._ready = ready
         self._on_lost = on_lost
-        self._conns: dict[int | None, str] = {}  # of this producer, by websocket
-        self._seq: dict[Book, tuple[str, int]] = {}  # the conn of a book's last record, and its next number
-        self._partition_of: dict[bytes, int] = {}
         self._producer: Producing | None = None
         self._unacknowledged: dict[asyncio.Future[int], Sequence[RawRecord]] = {}
         self._lost: Lost = {}  # records of the failed producer that were not acknowledged
         self._failure: BaseException | None = None
-        self._last_good: dict[
-            Book, tuple[int, int | None]
-        ] = {}  # receive time and update id of the latest acknowledged
         self._latency = metrics.LATENCY.labels("published")
         self._records_total = metrics.PRODUCED_RECORDS.labels(topic)
         self._bytes_total = metrics.PRODUCED_BYTES.labels(topic)
@@ -147,8 +144,7 @@ class Publisher:
         await producer.start()
         self._producer = producer
         self._ready("kafka", True, "")
-        self._conns.clear()
-        self._seq.clear()
+        self._lanes.begin()
         lost, self._lost = self._lost, {}
         if lost:
             log.warning("records unacknowledged", topic=self._topic, records=sum(lost.values()), symbols=len(lost))
@@ -156,8 +152,8 @@ class Publisher:
             self._on_lost(lost)
 
     def _produce_gap(self, book: Book) -> RawRecord:
-        since_ns, last_id = self._last_good.get(book, (None, None))
-        gap = Gap(cause="produce", last_id=last_id, since_ns=since_ns)
+        lane = self._lanes.of(book)
+        gap = Gap(cause="produce", last_id=lane.last_good_id, since_ns=lane.last_good_ns)
         metrics.GAPS.labels(self._kind, book.exchange, book.market, gap.cause).inc()
         record = RawRecord(book, "gap", gap.encode(), time.time_ns())
         self._channel.hold(record)
@@ -168,12 +164,12 @@ class Publisher:
         assert self._producer is not None
         batches: defaultdict[tuple[str, int], list[RawRecord]] = defaultdict(list)
         for record in records:
-            batches[self._place(record)].append(record)
+            batches[self._lanes.place(record)].append(record)
         for (topic, partition), batch in batches.items():
             if self._failure is not None:
                 self._lose(batch)
                 continue
-            encoded = [(record.book.key, record.value, self._headers(record)) for record in batch]
+            encoded = [self._lanes.encode(record) for record in batch]
             try:
                 sent = await self._producer.send_batch(topic, partition, encoded)
             except RetryableError as error:
@@ -187,44 +183,6 @@ class Publisher:
                 first += number
                 self._unacknowledged[future] = part
                 future.add_done_callback(partial(self._settle, part))
-
-    def _place(self, record: RawRecord) -> tuple[str, int]:
-        if record.error is not None:
-            return self._dead_letter_topic, partition_for(record.book.key, self._dead_letter_partitions)
-        key = record.book.key
-        partition = self._partition_of.get(key)
-        if partition is None:
-            partition = self._partition_of[key] = partition_for(key, self._partitions)
-        return self._topic, partition
-
-    def _headers(self, record: RawRecord) -> list[Header]:
-        book, conn = record.book, self._conn(record.link)
-        if record.error is not None:
-            original = [(name, str(value).encode()) for name, value in (("conn", conn), ("recv_ns", record.recv_ns))]
-            return DeadLetterHeaders(error=record.error, stage="reader", src=conn).encode(original)
-        last_conn, seq = self._seq.get(book, (conn, 0))
-        if last_conn != conn:
-            seq = 0
-        self._seq[book] = conn, seq + 1
-        return RawHeaders(
-            stream=self._stream,
-            exchange=book.exchange,
-            market=book.market,
-            symbol=book.symbol,
-            type=record.type,  # type: ignore[arg-type]  # a dead letter went another way
-            recv_ns=record.recv_ns,
-            conn=conn,
-            seq=seq,
-            sent_ns=record.sent_ns,
-            limit=record.limit,
-            ip=record.ip,
-        ).encode()
-
-    def _conn(self, link: int | None) -> str:
-        conn = self._conns.get(link)
-        if conn is None:
-            conn = self._conns[link] = f"{self._origin}:{next(self._numbers)}"
-        return conn
 
     def _settle(self, records: Sequence[RawRecord], future: asyncio.Future[int]) -> None:
         if self._unacknowledged.pop(future, None) is None:
@@ -240,11 +198,12 @@ class Publisher:
 
     def _count(self, records: Sequence[RawRecord]) -> None:
         self._records_total.inc(len(records))
-        self._bytes_total.inc(sum(len(record.value) for record in records))
+        self._bytes_total.inc(sum([len(record.value) for record in records]))
         now_ns = time.time_ns()
         for record in records:
             if record.type != "gap" and record.error is None:
-                self._last_good[record.book] = record.recv_ns, record.last_id
+                lane = self._lanes.of(record.book)
+                lane.last_good_ns, lane.last_good_id = record.recv_ns, record.last_id
                 self._latency.observe((now_ns - record.recv_ns) / SECOND_NS)
 
     def _give_up_unacknowledged(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
@@ -129,9 +130,9 @@ class Producer:
             if self._failure is not None or self._client is None:
                 raise ProducerFailed(self._failure or "not started, or stopped")
             batch = self._client.create_batch()
-            while first + batch.record_count() < len(records):
-                key, value, headers = records[first + batch.record_count()]
-                if batch.append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
+            append = batch.append
+            for key, value, headers in islice(records, first, None):
+                if append(timestamp=timestamp_ms, key=key, value=value, headers=headers) is None:
                     break
             count = batch.record_count()
             assert count, "the first record of a batch always fits"
