@@ -265,13 +265,13 @@ class Feed:
 
     async def _stop(self) -> None:
         self._stopping = True
+        now_ns = time.time_ns()  # nothing is read from here on, however long the connections take to end
         for slot in self._slots:
             slot.close("stopped")
         if self._links:
             _, late = await asyncio.wait(self._links, timeout=LINKS_END_SECONDS)
             for task in late:
                 task.cancel()
-        now_ns = time.time_ns()
         for slot in self._slots:
             slot.stop(now_ns)
         self._report(now_ns)
