@@ -97,6 +97,11 @@ class World:
     def _after(self, ms: int, what: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (self.now + ms * MS, next(self._numbers), what))
 
+    def _note(self, what: str) -> None:
+        """At a time of its own, so that it is known whether an update came before or after."""
+        self.now += 1
+        self.happened.append((self.now, what))
+
     def _some(self, most: int) -> int:
         """A number that is another each time, and the same in every run of the same steps."""
         self._draw = (self._draw * 1103515245 + 12345) % 2**31
@@ -181,13 +186,14 @@ class World:
 
     def _deliver(self, event: Event, link: int) -> None:
         if self._up and link == self._link:
+            self.now += 1
             self.delivered.append(event.number)
             self.received_ns.setdefault(event.number, self.now)
             self.sync.update(event.ids, str(event.number).encode(), self.now, link)
 
     def _garbled(self, link: int) -> None:
         if self._up and link == self._link:
-            self.happened.append((self.now, "malformed"))
+            self._note("malformed")
             self.sync.suspect("malformed")
 
     # --- the connection -----------------------------------------------------------------------------------------------
@@ -201,7 +207,7 @@ class World:
     def _cut(self, cause: str) -> None:
         if self._up:
             self._up = False
-            self.happened.append((self.now, cause))
+            self._note(cause)
             self.sync.lost(cause, self.now)  # type: ignore[arg-type]
 
     def back(self) -> None:

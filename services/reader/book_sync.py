@@ -267,9 +267,7 @@ class BookSync:
     def _gap(self, cause: GapCause, next_id: int | None, at_ns: int) -> None:
         gap = Gap(cause=cause, last_id=self.known_id, next_id=next_id, since_ns=self._last_good_ns)
         self._emit(RawRecord(self.book, "gap", gap.encode(), at_ns, self._ip, link=self._link))
-        if self._undecided_since_ns is not None:
-            self._floor_id = None
-        elif self._last_id is not None:
+        if self._last_id is not None and self._undecided_since_ns is None:
             self._floor_id = self._last_id
         self._last_id = self._anchor_id = self._first_anchor_id = None
         self._cause = self._undecided_since_ns = self._behind = None
