@@ -72,6 +72,9 @@ class Instruments:
         try:
             limit = venue.weight_limit(answer.body)
             listed = venue.instruments(answer.body)
+            if not any(item.trading for item in listed):
+                # Not believed: to follow it would end the recording of every symbol.
+                raise PoisonMessage("not_exchange_info", f"nothing trades, of {len(listed)} listed")  # noqa: TRY301
         except PoisonMessage as poison:
             log.warning("instruments unreadable", exchange=venue.exchange, market=venue.market, reason=str(poison))
             self._again(now_ns)
