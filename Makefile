@@ -26,7 +26,7 @@ help: ## this list
 demo: $(VENV)/.demo ## simulated exchange, broker, three services, a verified lake in ./demo-lake (60 s)
 	@$(PY) -m cryptoflow.demo $(ARGS)
 
-bench: $(VENV)/.dev ## the figures: flatten, s3writer, memory under backlog (table, JSON in bench/out/)
+bench: $(VENV)/.dev ## the figures: reader, flatten, s3writer, memory under backlog (table, JSON in bench/out/)
 	@$(PY) -m bench $(ARGS)
 
 ##@ Test

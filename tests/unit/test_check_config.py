@@ -41,7 +41,7 @@ def test_check_config_names_each_key_its_value_and_its_origin(bare_folder):
     rows = [line.split() for line in result.stdout.splitlines()]
     assert ["kafka.stream", '"yaml"', "c.yml:2"] in rows
     assert ["metrics.port", "0", "--set"] in rows
-    assert ["kafka.compression", '"lz4"', "default"] in rows
+    assert ["kafka.compression", '"zstd"', "default"] in rows
     assert {row[0] for row in rows if row} >= set(Keys.of(Settings).leaves)
     assert result.exit_code == 0
 
