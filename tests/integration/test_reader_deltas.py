@@ -163,6 +163,42 @@ async def test_symbols_of_a_pattern_are_followed_as_they_are_listed_and_delisted
     assert all(row["tick_size"] for row in now)
 
 
+async def test_each_shard_subscribes_its_symbols_from_its_own_address(line_of, exchange, tmp_path) -> None:
+    simulator = exchange()
+    owned = {"127.9.9.1": ["btcusdt@depth@100ms"], "127.9.9.2": ["ethusdt@depth@100ms", "sushiusdt@depth@100ms"]}
+    shards = [
+        {"ip": ip, "binance_future_symbols": [name.partition("@")[0].upper() for name in names]}
+        for ip, names in owned.items()
+    ]
+    (tmp_path / "shards.yml").write_text(json.dumps({"shards": shards}))
+    symbols = {"future": ["BTCUSDT", "ETHUSDT", "SUSHIUSDT"]}
+    line = line_of(simulator, symbols, reader={"ip_shards_file": str(tmp_path / "shards.yml")})
+    await line.create_topics()
+    reader = line.start("reader")
+    await line.acknowledged(40, kind="fobd")
+    assert reader.terminate() == 0, reader.tail()
+    truth = await truth_of(simulator, tmp_path)
+    asked = {entry["ip"]: entry["params"] for entry in truth.lines if entry["what"] == "subscribe"}
+    assert asked == owned
+    for record in await line.raw_records("fobd"):
+        headers = {name: value.decode() for name, value in record.headers}
+        assert f"{headers['symbol'].lower()}@depth@100ms" in owned[headers["ip"]]
+
+
+async def test_a_symbol_that_the_venue_does_not_list_is_said_and_the_others_are_recorded(
+    line_of, exchange, tmp_path
+) -> None:
+    simulator = exchange()
+    line = line_of(simulator, {"future": ["BTCUSDT", "NOPEUSDT"]})
+    await line.create_topics()
+    reader = line.start("reader")
+    await line.acknowledged(20, kind="fobd")
+    assert reader.metric("cryptoflow_symbols_not_trading", market="future") == 1
+    assert [entry["symbols"] for entry in reader.logged("symbols not trading")] == [["NOPEUSDT"]]
+    assert reader.terminate() == 0, reader.tail()
+    assert {dict(record.headers)["symbol"] for record in await line.raw_records("fobd")} == {b"BTCUSDT"}
+
+
 @pytest.mark.timeout(120)
 async def test_a_symbol_that_falls_silent_while_its_book_moves_is_stale_and_subscribed_anew(
     line_of, exchange, tmp_path
