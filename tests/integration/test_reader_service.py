@@ -22,8 +22,15 @@ SYMBOLS = {"future": ["BTCUSDT", "ETHUSDT"], "inverse": ["BTCUSD_PERP"], "spot":
 
 @pytest.fixture
 def line_of(services, make_config, tmp_path, embedded_kafka):
-    def make(url: str, symbols=SYMBOLS, *, bootstrap_servers: str = embedded_kafka.bootstrap_servers, **sections):
-        kafka = {"bootstrap_servers": bootstrap_servers}
+    def make(
+        url: str,
+        symbols=SYMBOLS,
+        *,
+        bootstrap_servers: str = embedded_kafka.bootstrap_servers,
+        compression: str = "zstd",
+        **sections,
+    ):
+        kafka = {"bootstrap_servers": bootstrap_servers, "compression": compression}
         chosen = source(url, symbols, interval_ms=500, limit=20)
         return make_line(services, make_config, tmp_path, kafka=kafka, source=chosen, **sections)
 
@@ -166,7 +173,12 @@ async def limit_messages(kafka, topic: str, most_bytes: int) -> None:
 async def test_a_producer_that_fails_costs_a_produce_gap_first_in_the_next_conn_and_nothing_is_sent_twice(
     line_of, simulator, kafka
 ) -> None:
-    line = line_of(simulator.url, {"future": ["BTCUSDT", "ETHUSDT"]}, bootstrap_servers=kafka.bootstrap_servers)
+    line = line_of(
+        simulator.url,
+        {"future": ["BTCUSDT", "ETHUSDT"]},
+        bootstrap_servers=kafka.bootstrap_servers,
+        compression="lz4",  # so that the limit below lies between the size of a batch of gaps and that of a book
+    )
     await line.create_topics()
     reader = line.start("reader")
     await eventually(lambda: reader.metric("cryptoflow_polls_total", reason="ok") >= 4)
