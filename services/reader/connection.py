@@ -1,7 +1,8 @@
 """One websocket of one source address: opened, subscribed, read until it ends. What its frames mean is its owner's affair.
 
 Text is taken as bytes, as it came; the receive time is read when the frame leaves the socket's parser, before anything
-else is done with it. TLS is verified, proxies of the environment are ignored, redirects are not followed, frames are
+else is done with it. While reading is held up by a full queue (`services.reader.pressure`: 5 s at most) frames wait in
+the socket, and theirs is when they are read. TLS is verified, proxies of the environment are ignored, redirects are not followed, frames are
 capped. Control messages keep to half of what the venue allows. Never reconnects, never judges an update.
 """
 

@@ -119,7 +119,7 @@ class Producer:
     ) -> list[tuple[asyncio.Future[int], int]]:
         """Queues records (key, value, headers) of one partition: for each batch they make, its future and their number.
 
-        The future is as that of `send`, of the batch's first record. A record costs a tenth of what it does by `send`.
+        The future is as that of `send`, of the batch's first record: none is made per record.
         Waits while a batch of the partition waits to be sent. Raises `ProducerFailed`; then what it had queued of
         these records fails as everything does. Records must be within `MAX_RECORD_BYTES`.
         """
