@@ -148,10 +148,10 @@ def _status(url: str) -> int:
 @contextmanager
 def kafka() -> Iterator[Kafka]:
     """A Kafka of its own for the block. Skips where Docker is missing."""
-    _require_engine()
+    require_engine()
     port = free_port()
-    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port).with_envs(**_kafka_environ(port))
-    with _running(container):
+    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port).with_envs(**kafka_environ(port))
+    with running(container):
         server = Kafka(container, port)
         server.wait()
         yield server
@@ -160,7 +160,7 @@ def kafka() -> Iterator[Kafka]:
 @contextmanager
 def s3() -> Iterator[S3]:
     """An S3 store of its own for the block. Skips where Docker is missing."""
-    _require_engine()
+    require_engine()
     port = free_port()
     container = (
         DockerContainer(STORE_IMAGE)
@@ -168,13 +168,14 @@ def s3() -> Iterator[S3]:
         .with_command("mini -dir=/data -webdav=false -admin.ui=false -master.telemetry=false")
         .with_envs(AWS_ACCESS_KEY_ID=S3.access_key, AWS_SECRET_ACCESS_KEY=S3.secret_key, S3_BUCKET=S3.bucket)
     )
-    with _running(container):
+    with running(container):
         server = S3(container, port)
         server.wait()
         yield server
 
 
-def _kafka_environ(port: int) -> dict[str, str]:
+def kafka_environ(port: int) -> dict[str, str]:
+    """The full configuration of a broker of one node."""
     # The advertised port has to be known before the start; with any KAFKA_ variable the full set is needed.
     return {
         "KAFKA_NODE_ID": "1",
@@ -198,7 +199,8 @@ def _kafka_environ(port: int) -> dict[str, str]:
 
 
 @contextmanager
-def _running(container: DockerContainer) -> Iterator[None]:
+def running(container: DockerContainer) -> Iterator[None]:
+    """Runs a container for the block, marked as this process's."""
     container.with_kwargs(labels={OWNER_LABEL: str(os.getpid())})
     client = container.get_docker_client().client
     try:
@@ -211,7 +213,7 @@ def _running(container: DockerContainer) -> Iterator[None]:
             client.close()
 
 
-def _require_engine() -> None:
+def require_engine() -> None:
     """Skips where there is no Docker; removes the containers of test processes that are gone."""
     try:
         client = docker.from_env()
