@@ -3,14 +3,23 @@
 Names: prefix ``cryptoflow_``, base units (seconds, bytes), ``_total`` on counters, timestamps rather than ages, bounded
 labels. Bind ``.labels()`` once and update per batch. To add one: a line in the section of your service.
 Nothing here counts by itself.
+
+A counter that is born at 1 is an increase that nobody sees: Prometheus' rate() and increase() start at the first value
+they are shown. So the values a label can have stand with the definition, and each service calls `show_zeros` at its start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+from shared.messages import GAP_CAUSES, KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -39,7 +48,10 @@ LATENCY_BUCKETS_SECONDS = (
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What docs/metrics.md prints of a metric. `section` is the service that moves it, or ``shared``."""
+    """What docs/metrics.md prints of a metric. `section` is the service that moves it, or ``shared``.
+
+    `values` are all that a label can have, where the code knows them; `metric` is what counts.
+    """
 
     section: str
     name: str
@@ -47,6 +59,8 @@ class Definition:
     help: str
     labels: tuple[str, ...]
     when_it_moves: str
+    values: Mapping[str, Collection[str]] = field(default_factory=dict)
+    metric: Counter | Gauge | Histogram | None = None
 
     @property
     def unit(self) -> str:
@@ -55,6 +69,39 @@ class Definition:
 
 
 DEFINITIONS: list[Definition] = []
+POISON_REASONS = (
+    # a record's headers and key
+    "bad_headers",
+    "bad_key",
+    "bad_type",
+    "bad_gap",
+    "bad_time",
+    "unknown_venue",
+    "foreign_symbol",
+    # a frame
+    "bad_frame",
+    "bad_ids",
+    "no_symbol",
+    "not_an_update",
+    "truncated_frame",
+    "unknown_event",
+    "unknown_frame",
+    # a body
+    "bad_json",
+    "empty_body",
+    "error_body",
+    "html_body",
+    "not_a_book",
+    "truncated_body",
+    # levels
+    "bad_level",
+    "bad_levels",
+    "negative_quantity",
+    "not_a_number",
+    "not_finite",
+    # any
+    "too_large",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +110,25 @@ class Section:
 
     name: str
 
-    def counter(self, name: str, text: str, labels: tuple[str, ...] = (), *, when_it_moves: str) -> Counter:
+    def counter(
+        self,
+        name: str,
+        text: str,
+        labels: tuple[str, ...] = (),
+        *,
+        values: Mapping[str, Collection[str]] | None = None,
+        when_it_moves: str,
+    ) -> Counter:
         """Only ever grows."""
-        self._define("counter", name, text, labels, when_it_moves)
-        return Counter(name, text, labels)
+        counter = Counter(name, text, labels)
+        self._define("counter", counter, name, text, labels, values, when_it_moves)
+        return counter
 
     def gauge(self, name: str, text: str, labels: tuple[str, ...] = (), *, when_it_moves: str) -> Gauge:
         """Goes up and down."""
-        self._define("gauge", name, text, labels, when_it_moves)
-        return Gauge(name, text, labels)
+        gauge = Gauge(name, text, labels)
+        self._define("gauge", gauge, name, text, labels, None, when_it_moves)
+        return gauge
 
     def histogram(
         self,
@@ -80,14 +137,40 @@ class Section:
         labels: tuple[str, ...] = (),
         *,
         buckets: tuple[float, ...] = LATENCY_BUCKETS_SECONDS,
+        values: Mapping[str, Collection[str]] | None = None,
         when_it_moves: str,
     ) -> Histogram:
         """How values are spread over `buckets`."""
-        self._define("histogram", name, text, labels, when_it_moves)
-        return Histogram(name, text, labels, buckets=buckets)
+        histogram = Histogram(name, text, labels, buckets=buckets)
+        self._define("histogram", histogram, name, text, labels, values, when_it_moves)
+        return histogram
 
-    def _define(self, kind: Kind, name: str, text: str, labels: tuple[str, ...], when_it_moves: str) -> None:
-        DEFINITIONS.append(Definition(self.name, name, kind, text, labels, when_it_moves))
+    def _define(  # noqa: PLR0917 - as the definition has them
+        self,
+        kind: Kind,
+        metric: Counter | Gauge | Histogram,
+        name: str,
+        text: str,
+        labels: tuple[str, ...],
+        values: Mapping[str, Collection[str]] | None,
+        when_it_moves: str,
+    ) -> None:
+        known = {label: KINDS for label in labels if label == "kind"} | dict(values or {})
+        DEFINITIONS.append(Definition(self.name, name, kind, text, labels, when_it_moves, known, metric))
+
+
+def show_zeros(which: str, **known: Collection[str]) -> None:
+    """Shows counters and histograms of a section, or the one of this name, at 0 for all combinations of label values.
+
+    The values stand with the definition, or else are given: ``show_zeros("reader", exchange=["binance"], market=["spot"])``.
+    Where a label has neither, its metric is born with its first event.
+    """
+    for definition in DEFINITIONS:
+        if which in {definition.section, definition.name} and definition.kind != "gauge" and definition.labels:
+            each = [definition.values.get(label, known.get(label, ())) for label in definition.labels]
+            for values in product(*each):
+                assert definition.metric is not None
+                definition.metric.labels(*values)
 
 
 # --- every service ----------------------------------------------------------------------------------------------------
@@ -118,6 +201,17 @@ KAFKA_OUTAGES = _shared.counter(
     "cryptoflow_kafka_outages_total",
     "Times a client of this process found Kafka away, at its start or later; each is one log line and its end another.",
     when_it_moves="Kafka was unreachable or did not answer for 10 s; look at the brokers and at the reason in the log.",
+)
+KAFKA_UNAVAILABLE = _shared.gauge(
+    "cryptoflow_kafka_unavailable",
+    "Clients of this process that find Kafka away now.",
+    when_it_moves="Above 0 for a minute: bring the brokers back. The reader queues up to channels.buffer_bytes, then tells gaps; the others wait and lose nothing.",
+)
+RETENTION = _shared.gauge(
+    "cryptoflow_retention_seconds",
+    "How long the settings let Kafka keep the records of a topic.",
+    ("topic",),
+    when_it_moves="With the settings. What a consumer has not read by then is gone: compare the lags with it.",
 )
 POSITION_LAG_RECORDS = _shared.gauge(
     "cryptoflow_position_lag_records",
@@ -177,6 +271,7 @@ LATENCY = _shared.histogram(
     "cryptoflow_latency_seconds",
     "From the receipt of the exchange's bytes until a stage is done: published, flattened, stored.",
     ("stage",),
+    values={"stage": ("published", "flattened", "stored")},
     when_it_moves="`published` up: Kafka is slow. `flattened` up alone: add flatteners. `stored` equals the flush window at rest.",
 )
 CHANNEL_DEPTH_BYTES = _shared.gauge(
@@ -185,11 +280,25 @@ CHANNEL_DEPTH_BYTES = _shared.gauge(
     ("topic",),
     when_it_moves="Near channels.buffer_bytes: Kafka takes less than the exchange sends; gaps of cause `overflow` follow.",
 )
+CHANNEL_LIMIT_BYTES = _shared.gauge(
+    "cryptoflow_channel_limit_bytes",
+    "Bytes that may be queued in this process in front of a topic (channels.buffer_bytes).",
+    ("topic",),
+    when_it_moves="With the settings.",
+)
 DEAD_LETTERS = _shared.counter(
     "cryptoflow_dead_letters_total",
     "Records that cannot be processed and went to the dead-letter topic.",
     ("stage", "reason"),
+    values={"reason": POISON_REASONS},
     when_it_moves="`cryptoflow dead-letters list` shows them. All of one reason: the venue changed its format.",
+)
+
+UNKNOWN_VERSION = _shared.gauge(
+    "cryptoflow_unknown_version",
+    "1 while a partition stands at a record of a version this release does not know.",
+    ("topic", "partition"),
+    when_it_moves="Upgrade me: s3writer first, then the flattener, then the reader.",
 )
 
 _PER_PARTITION = (POSITION_LAG_RECORDS, POSITION_LAG_SECONDS, STORED_LAG_RECORDS, STORED_LAG_SECONDS)
@@ -222,6 +331,12 @@ REQUEST_WEIGHT_USED = _reader.gauge(
     ("ip", "group"),
     when_it_moves="Far above what this reader's polls cost: something else uses the address.",
 )
+REQUEST_WEIGHT_OWN = _reader.gauge(
+    "cryptoflow_request_weight_own",
+    "Request weight that this reader has spent in the running minute, by its own count.",
+    ("ip", "group"),
+    when_it_moves="Below cryptoflow_request_weight_used: something else spends weight from this address.",
+)
 REQUEST_WEIGHT_LIMIT = _reader.gauge(
     "cryptoflow_request_weight_limit",
     "Request weight per minute that the venue allows an address; reader.weight_share of it is spent.",
@@ -238,6 +353,7 @@ GAPS = _reader.counter(
     "cryptoflow_gaps_total",
     "Gap records written, by cause.",
     ("kind", "exchange", "market", "cause"),
+    values={"cause": GAP_CAUSES},
     when_it_moves="`start` and `stop` follow restarts. Any other is data that could not be recorded: the rows of cause `…` say which symbols and since when.",
 )
 RECORDS_UNACKNOWLEDGED = _reader.counter(
@@ -257,6 +373,7 @@ UPDATES_DROPPED = _reader.counter(
     "Updates that were not published because they are published already (repeat: sent twice or late; overlap: of both"
     " connections of a hand-over), or because their symbol is not recorded (unwanted).",
     ("exchange", "market", "reason"),
+    values={"reason": ("repeat", "overlap", "unwanted")},
     when_it_moves="`overlap` follows hand-overs. `repeat` steadily: the venue repeats itself; nothing is lost.",
 )
 CONNECTIONS = _reader.gauge(
@@ -265,16 +382,24 @@ CONNECTIONS = _reader.gauge(
     ("exchange", "market", "ip"),
     when_it_moves="Below what `cryptoflow check-config` counts for longer than a minute: the venue is unreachable.",
 )
+CONNECTIONS_WANTED = _reader.gauge(
+    "cryptoflow_connections_wanted",
+    "Websockets that the subscribed symbols need, without standby connections.",
+    ("exchange", "market", "ip"),
+    when_it_moves="With listings. More than cryptoflow_connections for a minute: the venue is unreachable or refuses.",
+)
 CONNECTIONS_ENDED = _reader.counter(
     "cryptoflow_connections_ended_total",
     "Websockets that ended: planned (handed over, stopped) or broken (each log line says why).",
     ("exchange", "market", "how"),
+    values={"how": ("planned", "broken")},
     when_it_moves="`broken` often: the network or the venue closes connections; gaps of cause `disconnect` may follow.",
 )
 HANDOVERS = _reader.counter(
     "cryptoflow_handovers_total",
     "Websockets replaced by a fresh one: planned before the venue's age limit, or forced by the end of the old one.",
     ("exchange", "market", "how"),
+    values={"how": ("planned", "forced")},
     when_it_moves="`planned` about once per reader.max_connection_age and connection.",
 )
 ANCHORS = _reader.counter(
@@ -282,7 +407,14 @@ ANCHORS = _reader.counter(
     "Snapshots asked for as anchors: placed among the updates, stale (older than what was published: asked for again),"
     " failed (no good answer: asked for again).",
     ("exchange", "market", "outcome"),
+    values={"outcome": ("placed", "stale", "failed")},
     when_it_moves="`stale` often: the venue's snapshots lag behind its stream. `failed`: see cryptoflow_polls_total's reasons in the log.",
+)
+SYMBOLS_SUBSCRIBED = _reader.gauge(
+    "cryptoflow_symbols_subscribed",
+    "Symbols whose updates are recorded.",
+    ("exchange", "market", "ip"),
+    when_it_moves="With listings and the configuration; the log line `symbols followed` says how many came and went.",
 )
 SYMBOLS_WITHOUT_ANCHOR = _reader.gauge(
     "cryptoflow_symbols_without_anchor",
@@ -369,6 +501,7 @@ UNUSUAL_BOOKS = _flattener.counter(
     "cryptoflow_unusual_books_total",
     "Books that are kept as the exchange sent them, though they are empty, one_sided, crossed, unsorted or repeated (a price twice). An update is no book: of updates only the empty ones are counted.",
     ("kind", "what"),
+    values={"what": ("empty", "one_sided", "crossed", "unsorted", "repeated")},
     when_it_moves="Some are normal around halts. All books of a market: the venue's format or matching changed.",
 )
 IMPRECISE_VALUES = _flattener.counter(
@@ -383,11 +516,12 @@ LOST_RECORDS = _flattener.counter(
     ("topic",),
     when_it_moves="Data is lost: retention is shorter than an outage of the flattener was. Raise retention_hours.",
 )
-UNKNOWN_VERSION = _flattener.gauge(
-    "cryptoflow_unknown_version",
-    "1 while a partition stands at a record of a version this release does not know.",
-    ("topic", "partition"),
-    when_it_moves="Upgrade me: s3writer first, then the flattener, then the reader.",
+DUPLICATE_PUBLISHERS = _flattener.gauge(
+    "cryptoflow_duplicate_publishers",
+    "Books that two reader processes go on publishing at the same time, among this flattener's partitions: for longer"
+    " than a hand-over of 60 s, until one of them has been silent for 300 s (of the records' time).",
+    ("kind",),
+    when_it_moves="Above 0: every message of those books is in the lake twice. Stop one of the readers that the log names: readers scale by shards, not by replicas.",
 )
 
 # --- s3writer ---------------------------------------------------------------------------------------------------------
@@ -398,6 +532,10 @@ FLUSHES = _s3writer.counter(
     "Buffers that became a claim and its files, by what triggered them and how they ended:"
     " written, adopted (another writer's claim for the range was first), disowned (the partition went to another).",
     ("kind", "trigger", "outcome"),
+    values={
+        "trigger": ("interval", "rows", "bytes", "schema", "shutdown"),
+        "outcome": ("written", "adopted", "disowned"),
+    },
     when_it_moves="Mostly `bytes` or `rows` instead of `interval`: raise writer.buffer.max_bytes or add s3writers. `adopted` outside of rebalances: two writers hold one partition; look at session_timeout_ms and at clocks.",
 )
 FLUSH_SECONDS = _s3writer.histogram(
@@ -434,6 +572,17 @@ WRITER_BUFFER_BYTES = _s3writer.gauge(
     "cryptoflow_writer_buffer_bytes",
     "Bytes of norm records in memory that are not stored yet, those being flushed included.",
     when_it_moves="At writer.buffer.max_bytes fetching stops: the store is down or too slow.",
+)
+WRITER_BUFFER_LIMIT_BYTES = _s3writer.gauge(
+    "cryptoflow_writer_buffer_limit_bytes",
+    "Bytes at which fetching stops (writer.buffer.max_bytes).",
+    when_it_moves="With the settings.",
+)
+FLUSH_INTERVAL = _s3writer.gauge(
+    "cryptoflow_flush_interval_seconds",
+    "Age at which a buffer of this topic is written.",
+    ("topic",),
+    when_it_moves="With the settings. The stored lag at rest lies between 0 and this.",
 )
 CLAIMS_FINISHED = _s3writer.counter(
     "cryptoflow_claims_finished_total",

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared import metrics
 from shared.errors import FatalError, RetryableError
 from shared.kafka import MAX_RECORD_BYTES, Admin, TopicDescription, TopicSpec
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 CHANNELS = ("raw_fobs", "norm_fobs", "raw_fobd", "norm_fobd", "dead_letters")
-HOUR_MS = 3_600_000
+HOUR_SECONDS = 3600
+HOUR_MS = 1000 * HOUR_SECONDS
 VISIBLE_SECONDS = 30.0
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 2.0
@@ -90,6 +92,9 @@ async def require(settings: Settings, lifecycle: Lifecycle) -> str:
     Raises `FatalError` if a topic is not as the settings want it.
     """
     lifecycle.ready("kafka", False, "not connected yet")
+    for name in CHANNELS:
+        channel = getattr(settings.channels, name)
+        metrics.RETENTION.labels(channel.topic).set(channel.retention_hours * HOUR_SECONDS)
     while True:
         try:
             async with Admin(settings.kafka, client_id=_client_id(settings)) as admin:

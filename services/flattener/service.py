@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from services.flattener.ceiling import Ceiling
 from services.flattener.flattener import Flattener, group_name
+from services.flattener.meters import STAGE
 from services.flattener.publish import Publisher
-from shared import topics
+from shared import metrics, topics
 from shared.kafka import Consumer, Producer
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     producer = Producer(settings.kafka, client_id=client_id, compression="none")
     channels = settings.channels
     kinds: dict[str, Kind] = {channels.raw_fobs.topic: "fobs", channels.raw_fobd.topic: "fobd"}
+    metrics.show_zeros("flattener", topic=list(kinds))
+    metrics.show_zeros("cryptoflow_dead_letters_total", stage=[STAGE])
     norm_topics: dict[Kind, str] = {"fobs": channels.norm_fobs.topic, "fobd": channels.norm_fobd.topic}
     publishers = {
         raw_topic: Publisher(

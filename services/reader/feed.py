@@ -99,6 +99,8 @@ class Feed:
         self._stopping = False
         self._said: tuple[bool, str] | None = None
         self._open_connections = metrics.CONNECTIONS.labels(venue.exchange, venue.market, ip or "default")
+        self._wanted_connections = metrics.CONNECTIONS_WANTED.labels(venue.exchange, venue.market, ip or "default")
+        self._subscribed = metrics.SYMBOLS_SUBSCRIBED.labels(venue.exchange, venue.market, ip or "default")
         self._silent = metrics.SYMBOLS_SILENT.labels(venue.exchange, venue.market, ip or "default")
         self._unanchored = metrics.SYMBOLS_WITHOUT_ANCHOR.labels(venue.exchange, venue.market, ip or "default")
         self._received = metrics.UPDATES_RECEIVED.labels(venue.exchange, venue.market)
@@ -238,6 +240,8 @@ class Feed:
     def _report(self, now_ns: int) -> None:
         stale_ns = int(self._plan.stale_seconds * SECOND_NS)
         self._open_connections.set(sum(link.connected for slot in self._slots for link in slot.links))
+        self._wanted_connections.set(sum(bool(slot.tracked) for slot in self._slots))
+        self._subscribed.set(len(self._slot_of))
         self._silent.set(sum(each.sync.silent_ns(now_ns) > stale_ns for each in self._tracked()))
         self._unanchored.set(sum(not each.sync.anchored for each in self._tracked()))
         for slot in self._slots:

@@ -47,6 +47,7 @@ class Outlet:
         raw = channels.raw_fobs if kind == "fobs" else channels.raw_fobd
         self.channel = Channel(channels.buffer_bytes)
         self._topic = raw.topic
+        metrics.CHANNEL_LIMIT_BYTES.labels(raw.topic).set(channels.buffer_bytes)
         self._publisher = Publisher(
             self.channel,
             lambda: Producer(settings.kafka, client_id=f"{settings.cryptoflow.name}-reader-{kind}"),

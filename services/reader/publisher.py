@@ -100,8 +100,11 @@ class Publisher:
         self._lost: Lost = {}  # records of the failed producer that were not acknowledged
         self._failure: BaseException | None = None
         self._latency = metrics.LATENCY.labels("published")
-        self._records_total = metrics.PRODUCED_RECORDS.labels(topic)
-        self._bytes_total = metrics.PRODUCED_BYTES.labels(topic)
+        self._produced = metrics.PRODUCED_RECORDS.labels(topic), metrics.PRODUCED_BYTES.labels(topic)
+        self._buried = (
+            metrics.PRODUCED_RECORDS.labels(dead_letter_topic),
+            metrics.PRODUCED_BYTES.labels(dead_letter_topic),
+        )
         self._failures_total = metrics.PRODUCER_FAILURES.labels(topic)
         self._unacknowledged_total = metrics.RECORDS_UNACKNOWLEDGED.labels(topic)
 
@@ -197,8 +200,10 @@ class Publisher:
         self._channel.nudge()
 
     def _count(self, records: Sequence[RawRecord]) -> None:
-        self._records_total.inc(len(records))
-        self._bytes_total.inc(sum([len(record.value) for record in records]))
+        # What is acknowledged together was sent to one topic.
+        number, size_bytes = self._produced if records[0].error is None else self._buried
+        number.inc(len(records))
+        size_bytes.inc(sum([len(record.value) for record in records]))
         now_ns = time.time_ns()
         for record in records:
             if record.type != "gap" and record.error is None:

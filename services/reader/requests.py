@@ -130,6 +130,7 @@ class Requester:
         ip = self._source.ip or "default"
         for group, scheduler in self._schedulers.items():
             metrics.REQUEST_WEIGHT_USED.labels(ip, group).set(scheduler.used(now_ns))
+            metrics.REQUEST_WEIGHT_OWN.labels(ip, group).set(scheduler.own(now_ns))
             metrics.REQUEST_WEIGHT_LIMIT.labels(ip, group).set(scheduler.limit)
             metrics.BANNED_UNTIL.labels(ip, group).set(scheduler.standing_down_until_ns / SECOND_NS)
 

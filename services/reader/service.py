@@ -27,9 +27,10 @@ from services.reader.reach import Reach
 from services.reader.requests import Requester
 from services.reader.shards import plan
 from services.reader.snapshots import Polls
-from shared import topics
+from shared import metrics, topics
 from shared.service import release
 from shared.venues import venue
+from shared.venues.base import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -63,6 +64,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     # As in the flattener: what waits for Kafka is many objects, none in a cycle, not to be searched every 700 new ones.
     gc.set_threshold(GC_OBJECTS)
     shards = plan(settings)
+    metrics.show_zeros("cryptoflow_dead_letters_total", stage=["reader"])
     if await lifecycle.unless_stopped(topics.require(settings, lifecycle)) is None:
         return
     feeds: list[Feed] = []
@@ -151,6 +153,7 @@ def _market(
 ) -> tuple[Polls | None, Feed | None]:
     """What is recorded of one market from one shard, wired to its desk."""
     adapter, reader, now_ns = venue(*market), line.settings.reader, time.time_ns()
+    metrics.show_zeros("reader", exchange=[adapter.exchange], market=[adapter.market], reason=REASONS)
     desk = requester.desk(adapter, found.rest_url)
     selected, streamed = shard.snapshots.get(market), shard.deltas.get(market)
     snapshots, delta = found.orderbook.snapshots, found.orderbook.delta

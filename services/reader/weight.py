@@ -53,6 +53,7 @@ class WeightScheduler(Generic[T]):
         self._share = share
         self._minute = 0
         self._used = 0
+        self._own = 0  # of it, by our count
         self._in_flight: set[Ticket[T]] = set()
         self._queue: list[tuple[int, int, int, Ticket[T]]] = []
         self._expiries: list[tuple[int, int, Ticket[T]]] = []
@@ -79,6 +80,11 @@ class WeightScheduler(Generic[T]):
         """Weight spent in the running minute, by our count or the venue's, whichever is higher."""
         self._roll(now_ns)
         return self._used
+
+    def own(self, now_ns: int) -> int:
+        """Weight spent in the running minute by our count alone: what is used beyond it others have spent."""
+        self._roll(now_ns)
+        return self._own
 
     def learn(self, market: Hashable, limit: int) -> None:
         """The limit as one market's instrument list states it."""
@@ -125,6 +131,7 @@ class WeightScheduler(Generic[T]):
             head.waiting = False
             head.minute = self._minute
             self._used += head.weight
+            self._own += head.weight
             self._in_flight.add(head)
             granted.append(head)
         return granted
@@ -173,6 +180,6 @@ class WeightScheduler(Generic[T]):
         minute = now_ns // MINUTE_NS
         if minute > self._minute:
             self._minute = minute
-            self._used = sum(ticket.weight for ticket in self._in_flight)
+            self._used = self._own = sum(ticket.weight for ticket in self._in_flight)
         elif minute < self._minute - 1:
             self._minute = minute  # the clock was set back: what is spent stays spent until the next minute

@@ -28,6 +28,7 @@ class PartitionMeters:
         self._position_seconds = metrics.POSITION_LAG_SECONDS.labels(*lag)
         self._stored_records = metrics.STORED_LAG_RECORDS.labels(*lag)
         self._stored_seconds = metrics.STORED_LAG_SECONDS.labels(*lag)
+        self.unknown_version = metrics.UNKNOWN_VERSION.labels(tp.topic, str(tp.partition))
         self._consumed = metrics.CONSUMED_RECORDS.labels(tp.topic)
         self._latency = metrics.LATENCY.labels("stored")
 
@@ -68,3 +69,4 @@ class PartitionMeters:
         group, topic, partition = self._labels
         metrics.remove_partition(group, topic, partition)
         metrics.LAST_FLUSH.remove(topic, str(partition))
+        metrics.UNKNOWN_VERSION.remove(topic, str(partition))

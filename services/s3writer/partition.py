@@ -227,6 +227,7 @@ class Partition:
     def _stop(self, why: str) -> None:
         """Take nothing more until this release is replaced by one that knows more."""
         self.stopped_why = why
+        self.meters.unknown_version.set(1)
         _log.error("partition stopped", topic=self.tp.topic, partition=self.tp.partition, reason=why)
 
     def _go_on_from(self, position: Position) -> None:
@@ -234,6 +235,7 @@ class Partition:
         self._taker = Taker(position.done, position.newest_recv_ns)
         self.open_buffer = Buffer(first=position.next_offset)
         self.stopped_why = ""
+        self.meters.unknown_version.set(0)
         self.seek_to = position.next_offset
 
     async def _commit(self, offset: int) -> None:

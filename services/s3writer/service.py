@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from services.s3writer.storage import Storage
 from services.s3writer.writer import Writer
-from shared import topics
+from shared import metrics, topics
 from shared.kafka import Consumer
 from shared.lake.store import open_store
 
@@ -23,6 +23,11 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     name, channels = settings.cryptoflow.name, settings.channels
     kinds: dict[str, Kind] = {channels.norm_fobs.topic: "fobs", channels.norm_fobd.topic: "fobd"}
     group, client_id = f"{name}-s3writer-{settings.kafka.stream}", f"{name}-s3writer-{socket.gethostname()}"
+    metrics.show_zeros("s3writer")
+    buffer = settings.writer.buffer
+    metrics.WRITER_BUFFER_LIMIT_BYTES.set(buffer.max_bytes)
+    metrics.FLUSH_INTERVAL.labels(channels.norm_fobs.topic).set(buffer.snapshot_flush_interval)
+    metrics.FLUSH_INTERVAL.labels(channels.norm_fobd.topic).set(buffer.delta_flush_interval)
     storage = Storage(open_store(settings.storage), lifecycle)
     cluster_id = await lifecycle.unless_stopped(_check(settings, lifecycle, storage))
     if cluster_id is None:

@@ -21,7 +21,7 @@ from aiokafka.helpers import create_ssl_context
 from shared.errors import FatalError
 from shared.kafka.errors import REFUSED_LOGIN, in_words, is_passing
 from shared.log import get_logger
-from shared.metrics import KAFKA_OUTAGES
+from shared.metrics import KAFKA_OUTAGES, KAFKA_UNAVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -126,13 +126,21 @@ class Outage:
         if not self.active:
             self.active = True
             KAFKA_OUTAGES.inc()
+            KAFKA_UNAVAILABLE.inc()
             self._log.warning("kafka unavailable", reason=reason)
 
     def end(self) -> None:
         """Logs only at the end of an outage."""
         if self.active:
             self.active = False
+            KAFKA_UNAVAILABLE.dec()
             self._log.info("kafka recovered")
+
+    def leave(self) -> None:
+        """The client is given up: its outage ends with it, and nothing is known of Kafka."""
+        if self.active:
+            self.active = False
+            KAFKA_UNAVAILABLE.dec()
 
 
 class _Client(Protocol):
@@ -146,26 +154,11 @@ async def start_patiently(
     make: Callable[[], _C], close: Callable[[_C], Awaitable[None]], options: dict[str, Any], outage: Outage
 ) -> _C:
     """A started client. Waits for Kafka for ever; raises `FatalError` where waiting cannot help."""
-    ceiling_seconds = BACKOFF_FIRST_SECONDS
-    while True:
-        client = make()
-        started = False
-        try:
-            await client.start()
-            started = True
-        except (KafkaError, OSError, TimeoutError) as error:
-            reason = await _reason(options) or error
-            if isinstance(reason, (*REFUSED_LOGIN, ssl.SSLCertVerificationError)) or not is_passing(error):
-                raise FatalError(f"kafka {options['bootstrap_servers']}: {in_words(reason)}") from error
-            outage.begin(in_words(reason))
-        finally:
-            if not started:
-                await close(client)
-        if started:
-            outage.end()
-            return client
-        await asyncio.sleep(random.uniform(0, ceiling_seconds))  # noqa: S311  # jitter, not a secret
-        ceiling_seconds = min(ceiling_seconds * 2, BACKOFF_MAX_SECONDS)
+    try:
+        return await _start(make, close, options, outage)
+    except asyncio.CancelledError:
+        outage.leave()
+        raise
 
 
 async def close_hard(client: AIOKafkaClient) -> None:
@@ -188,3 +181,28 @@ async def _reason(options: dict[str, Any]) -> Exception | None:
         else:
             connection.close()
     return found
+
+
+async def _start(
+    make: Callable[[], _C], close: Callable[[_C], Awaitable[None]], options: dict[str, Any], outage: Outage
+) -> _C:
+    ceiling_seconds = BACKOFF_FIRST_SECONDS
+    while True:
+        client = make()
+        started = False
+        try:
+            await client.start()
+            started = True
+        except (KafkaError, OSError, TimeoutError) as error:
+            reason = await _reason(options) or error
+            if isinstance(reason, (*REFUSED_LOGIN, ssl.SSLCertVerificationError)) or not is_passing(error):
+                raise FatalError(f"kafka {options['bootstrap_servers']}: {in_words(reason)}") from error
+            outage.begin(in_words(reason))
+        finally:
+            if not started:
+                await close(client)
+        if started:
+            outage.end()
+            return client
+        await asyncio.sleep(random.uniform(0, ceiling_seconds))  # noqa: S311  # jitter, not a secret
+        ceiling_seconds = min(ceiling_seconds * 2, BACKOFF_MAX_SECONDS)

@@ -30,6 +30,7 @@ from shared.kafka.membership import Listener, stop_hard
 from shared.kafka.places import Place, Places
 from shared.kafka.silence import Silence
 from shared.log import get_logger
+from shared.metrics import REBALANCES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -71,6 +72,7 @@ class Consumer:
         self._options = client_options(settings, client_id)
         self._client: AIOKafkaConsumer | None = None
         self._outage = Outage(client_id)
+        self._rebalances = REBALANCES.labels(group)
         self._places = Places()
         # Not aiokafka's own pause: that throws away what is fetched ahead, which is fetched again after `resume`, and
         # leaves megabytes in a reference cycle until the garbage collector comes.
@@ -88,6 +90,7 @@ class Consumer:
     async def stop(self, timeout_seconds: float = 10.0) -> None:
         """Leaves the group, whatever state Kafka is in. Calls no callback: commit and drain before."""
         client, self._client = self._client, None
+        self._outage.leave()
         self._serving.clear()
         self._places.clear()
         if client is None:
@@ -244,6 +247,7 @@ class Consumer:
         except BaseException as error:
             self._callback_error = error
             raise
+        self._rebalances.inc()
         self._log.info("partitions assigned", partitions=sorted(f"{tp.topic}/{tp.partition}" for tp in assigned))
         self._serving.set()
 

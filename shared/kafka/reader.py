@@ -65,6 +65,7 @@ async def read_range(
                 position = record.offset + 1
                 yield to_record(record)
     finally:
+        outage.leave()
         await stop_hard(client)
 
 

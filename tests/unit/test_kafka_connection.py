@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 from aiokafka import errors as kafka_errors
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -64,9 +65,11 @@ async def test_where_nothing_listens_the_client_waits_and_says_so_once():
         starting = asyncio.create_task(client.start())
         await eventually(lambda: logs)
         await asyncio.wait([starting], timeout=1)
+        assert REGISTRY.get_sample_value("cryptoflow_kafka_unavailable") == 1
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
+    assert REGISTRY.get_sample_value("cryptoflow_kafka_unavailable") == 0, "who has given up knows nothing of Kafka"
     [line] = logs
     assert (line["event"], line["log_level"], line["client_id"]) == ("kafka unavailable", "warning", "reader")
     assert str(port) in line["reason"]

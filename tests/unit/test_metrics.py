@@ -1,12 +1,16 @@
 """The rules every metric's definition keeps; what Prometheus is shown follows from the definitions."""
 
+import ast
 import re
+from itertools import product
 
 import pytest
 from prometheus_client import REGISTRY
 
+from services.s3writer.buffer import TRIGGERS
 from shared import metrics
 from shared.metrics import DEFINITIONS, SECTIONS
+from tests.support import ROOT
 
 IDS = [definition.name for definition in DEFINITIONS]
 UNITS_THAT_ARE_NO_BASE_UNITS = ("_ms", "_ns", "_milliseconds", "_minutes", "_hours", "_mb", "_mib", "_kb", "_percent")
@@ -70,3 +74,52 @@ def test_a_revoked_partition_is_no_longer_shown():
     metrics.remove_partition("g", "t", 3)
     assert REGISTRY.get_sample_value("cryptoflow_position_lag_records", labels) is None
     assert REGISTRY.get_sample_value("cryptoflow_stored_lag_seconds", labels) is None
+
+
+def test_a_counter_with_known_label_values_is_shown_at_zero_before_its_first_event():
+    metrics.show_zeros("reader", exchange=["an exchange"], market=["a market"], reason=["a reason"])
+    for kind, cause in product(("fobs", "fobd"), metrics.GAP_CAUSES):
+        labels = {"kind": kind, "exchange": "an exchange", "market": "a market", "cause": cause}
+        assert REGISTRY.get_sample_value("cryptoflow_gaps_total", labels) == 0
+    own = {"exchange": "an exchange", "market": "a market", "reason": "a reason"}
+    assert REGISTRY.get_sample_value("cryptoflow_polls_total", own) == 0
+    assert REGISTRY.get_sample_value("cryptoflow_updates_dropped_total", own) is None, "the definition's values count"
+
+
+def test_a_label_without_known_values_is_left_to_the_first_event():
+    metrics.show_zeros("cryptoflow_handovers_total", exchange=["lonely"])
+    assert REGISTRY.get_sample_value("cryptoflow_handovers_total", {"exchange": "lonely"}) is None
+
+
+@pytest.mark.parametrize("definition", [one for one in DEFINITIONS if one.values], ids=lambda one: one.name)
+def test_known_values_are_of_labels_that_exist(definition):
+    assert definition.values.keys() <= set(definition.labels)
+
+
+def test_every_reason_of_a_dead_letter_is_known():
+    """Those of the sources; what is only caught and logged (an instrument list) goes nowhere."""
+    found = {
+        word
+        for folder in ("shared", "services")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for word in _reasons(node)
+    }
+    assert found - {"not_exchange_info"} == set(metrics.POISON_REASONS)
+
+
+def test_every_trigger_of_a_flush_is_known():
+    flushes = next(one for one in DEFINITIONS if one.name == "cryptoflow_flushes_total")
+    assert tuple(flushes.values["trigger"]) == TRIGGERS
+
+
+def _reasons(node):
+    """What is given to PoisonMessage as its reason, or to the helpers and variables that hand it on."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "PoisonMessage" and isinstance(node.args[0], ast.Constant):
+            yield node.args[0].value
+        elif node.func.id == "_check" and isinstance(node.args[-1], ast.Constant):
+            yield node.args[-1].value
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "reason":
+        values = [node.value.body, node.value.orelse] if isinstance(node.value, ast.IfExp) else []
+        yield from (value.value for value in values if isinstance(value, ast.Constant) and value.value)

@@ -52,6 +52,16 @@ def test_the_venues_count_is_believed_when_higher_and_never_when_lower() -> None
     assert scheduler.used(T0) == 90
 
 
+def test_what_others_spend_is_the_venues_count_beyond_our_own() -> None:
+    scheduler = WeightScheduler(100, 1.0)
+    mine = ticket("a")
+    scheduler.submit(mine)
+    scheduler.take(T0, 1)
+    scheduler.finish(mine, T0, 90)
+    assert (scheduler.used(T0), scheduler.own(T0)) == (90, 20)
+    assert scheduler.own(T0 + MINUTE_NS) == 0
+
+
 def test_the_venues_count_of_the_minute_before_is_not_held_against_this_one() -> None:
     scheduler = WeightScheduler(100, 1.0)
     late = ticket("a")
