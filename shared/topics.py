@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from shared import metrics
 from shared.errors import FatalError, RetryableError
 from shared.kafka import MAX_RECORD_BYTES, Admin, TopicDescription, TopicSpec
+from shared.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,8 @@ RETRY_SECONDS = 2.0
 _MINIMA = ("max.message.bytes", "retention.ms")
 _EXACT = ("cleanup.policy", "message.timestamp.type")
 _UNLIMITED = -1
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ async def require(settings: Settings, lifecycle: Lifecycle) -> str:
     for name in CHANNELS:
         channel = getattr(settings.channels, name)
         metrics.RETENTION.labels(channel.topic).set(channel.retention_hours * HOUR_SECONDS)
+    said = ""
     while True:
         try:
             async with Admin(settings.kafka, client_id=_client_id(settings)) as admin:
@@ -103,6 +107,9 @@ async def require(settings: Settings, lifecycle: Lifecycle) -> str:
                 cluster_id = await admin.cluster_id()
         except RetryableError as error:
             lifecycle.ready("kafka", False, str(error))
+            if said != str(error):
+                said = str(error)
+                _log.warning("kafka unavailable", reason=said)
             await asyncio.sleep(random.uniform(0, RETRY_SECONDS))  # noqa: S311 - jitter, not a secret
         else:
             lifecycle.ready("kafka", True)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Self
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, NoError, TopicAlreadyExistsError, for_code
 
+from shared.errors import RetryableError
 from shared.kafka.connection import FETCH_OPTIONS, Outage, client_options, close_hard, start_patiently
-from shared.kafka.errors import from_kafka
+from shared.kafka.diagnosis import diagnose
+from shared.kafka.errors import from_kafka, in_words
 from shared.kafka.membership import stop_hard
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from aiokafka import TopicPartition
 
+    from shared.errors import CryptoFlowError
     from shared.settings import KafkaSettings
 
 
@@ -80,7 +83,7 @@ class Admin:
         try:
             response = await self._started().create_topics(topics)
         except (KafkaError, OSError, TimeoutError) as error:
-            raise from_kafka(error, "create topics") from error
+            raise await self._told(error, "create topics") from error
         created: dict[str, bool] = {}
         for name, code, *message in response.topic_errors:
             kind = for_code(code)
@@ -96,7 +99,7 @@ class Admin:
             listed = {topic["topic"]: topic["partitions"] for topic in await self._started().describe_topics()}
             configs = await self._configs([name for name in wanted if name in listed])
         except (KafkaError, OSError, TimeoutError) as error:
-            raise from_kafka(error, "describe topics") from error
+            raise await self._told(error, "describe topics") from error
         found: dict[str, TopicDescription | None] = dict.fromkeys(wanted)
         for name, values in configs.items():
             partitions = listed[name]
@@ -114,7 +117,7 @@ class Admin:
         try:
             described = await self._started().describe_cluster()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise from_kafka(error, "cluster id") from error
+            raise await self._told(error, "cluster id") from error
         return str(described["cluster_id"])
 
     async def beginning_offsets(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -136,7 +139,7 @@ class Admin:
         try:
             await self._started().delete_records({tp: RecordsToDelete(offset) for tp, offset in before.items()})
         except (KafkaError, OSError, TimeoutError) as error:
-            raise from_kafka(error, "delete records") from error
+            raise await self._told(error, "delete records") from error
 
     async def _configs(self, names: list[str]) -> dict[str, dict[str, str]]:
         if not names:
@@ -155,6 +158,19 @@ class Admin:
             make = partial(AIOKafkaConsumer, **self._options, **FETCH_OPTIONS)
             self._reader = await start_patiently(make, stop_hard, self._options, self._outage)
         return self._reader
+
+    async def _told(self, error: Exception, doing: str) -> CryptoFlowError:
+        """The error in words. A cluster may name its brokers by addresses that lead nowhere from here: then which, and why.
+
+        Raises `FatalError` where a setting has to mend that.
+        """
+        if isinstance(error, NodeNotReadyError):
+            brokers = [f"{broker.host}:{broker.port}" for broker in self._started()._client.cluster.brokers()]  # noqa: SLF001
+            reason = await diagnose({**self._options, "bootstrap_servers": ",".join(brokers)})
+            if reason is not None:
+                named = ", ".join(brokers)
+                return RetryableError(f"the cluster names its brokers {named}; not to be reached: {in_words(reason)}")
+        return from_kafka(error, doing)
 
     def _started(self) -> AIOKafkaAdminClient:
         assert self._client is not None, "use it as an async context manager"

@@ -1,7 +1,7 @@
 """How every client reaches Kafka: settings to aiokafka's options, records to ours, and a start that waits for Kafka.
 
-A client that cannot connect tries for ever, with full jitter, and says so once; refused credentials are fatal, as no
-waiting helps. Nothing here sends or reads a record.
+A client that cannot connect tries for ever, with full jitter, and says so once; what a setting has to mend (credentials,
+certificates, protocol) is fatal, as no waiting helps. Nothing here sends or reads a record.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from shared.errors import FatalError
-from shared.kafka.errors import REFUSED_LOGIN, in_words, is_passing
+from shared.kafka.diagnosis import FAILURES, LOGIN_PROTOCOLS, TLS_PROTOCOLS, diagnose
+from shared.kafka.errors import in_words, is_passing
 from shared.log import get_logger
 from shared.metrics import KAFKA_OUTAGES, KAFKA_UNAVAILABLE
 
@@ -101,13 +100,13 @@ def client_options(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "request_timeout_ms": settings.request_timeout_ms,
         "security_protocol": settings.security_protocol,
     }
-    if settings.security_protocol in {"SSL", "SASL_SSL"}:
+    if settings.security_protocol in TLS_PROTOCOLS:
         try:
             # Certificate and host name are verified; there is no switch.
             options["ssl_context"] = create_ssl_context(cafile=settings.ssl_cafile)
         except (OSError, ssl.SSLError) as error:
             raise FatalError(f"kafka.ssl_cafile {settings.ssl_cafile}: {error}") from error
-    if settings.security_protocol in {"SASL_PLAINTEXT", "SASL_SSL"}:
+    if settings.security_protocol in LOGIN_PROTOCOLS:
         options["sasl_mechanism"] = settings.sasl_mechanism or "PLAIN"
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else None
@@ -169,20 +168,6 @@ async def close_hard(client: AIOKafkaClient) -> None:
     await client.close()
 
 
-async def _reason(options: dict[str, Any]) -> Exception | None:
-    """Why no server can be reached: bootstrap itself only says that none could be."""
-    found: Exception | None = None
-    for host, port, _ in collect_hosts(options["bootstrap_servers"]):
-        chosen = {key: value for key, value in options.items() if key != "bootstrap_servers"}
-        try:
-            connection = await create_conn(host, port, **chosen)
-        except (KafkaError, OSError, TimeoutError) as error:
-            found = error
-        else:
-            connection.close()
-    return found
-
-
 async def _start(
     make: Callable[[], _C], close: Callable[[_C], Awaitable[None]], options: dict[str, Any], outage: Outage
 ) -> _C:
@@ -193,9 +178,9 @@ async def _start(
         try:
             await client.start()
             started = True
-        except (KafkaError, OSError, TimeoutError) as error:
-            reason = await _reason(options) or error
-            if isinstance(reason, (*REFUSED_LOGIN, ssl.SSLCertVerificationError)) or not is_passing(error):
+        except FAILURES as error:
+            reason = await diagnose(options) or error
+            if not is_passing(error):
                 raise FatalError(f"kafka {options['bootstrap_servers']}: {in_words(reason)}") from error
             outage.begin(in_words(reason))
         finally:

@@ -68,7 +68,7 @@ async def _wrong_setting(error: Exception, options: dict[str, Any], host: str, p
 def _wrong_certificate(error: ssl.SSLCertVerificationError) -> str:
     refused = f"its certificate is refused: {error.verify_message.rstrip('.')}"
     if error.verify_code in _OTHER_NAME:
-        return f"{refused}; kafka.bootstrap_servers must name it as its certificate does"
+        return f"{refused}; kafka.bootstrap_servers and advertised listeners must name it as that does"
     return f"{refused}; see kafka.ssl_cafile"
 
 
