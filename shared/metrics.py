@@ -378,7 +378,7 @@ UPDATES_DROPPED = _reader.counter(
 )
 CONNECTIONS = _reader.gauge(
     "cryptoflow_connections",
-    "Open websockets, standby connections of a hand-over included.",
+    "Open websockets for the symbols of a source address, standby connections of a hand-over included.",
     ("exchange", "market", "ip"),
     when_it_moves="Below what `cryptoflow check-config` counts for longer than a minute: the venue is unreachable.",
 )
@@ -443,6 +443,23 @@ SYMBOLS_UNASSIGNED = _reader.gauge(
     "Trading symbols that match the configuration and stand in no shard: nobody records them.",
     ("exchange", "market"),
     when_it_moves="Above 0: add a pattern to a shard of config/ip_shards.yml.",
+)
+SYMBOLS_TAKEN_OVER = _reader.gauge(
+    "cryptoflow_symbols_taken_over",
+    "Symbols of a source address (`ip`) whose polls (fobs) or updates (fobd) go out from others of this process, by"
+    " reader.rebalance_on_ban.",
+    ("kind", "exchange", "market", "ip"),
+    when_it_moves="The venue refuses the address, or it has gone from the host: the log says which and since when. They come back by themselves.",
+)
+SHARDS_CONFIGURED = _reader.gauge(
+    "cryptoflow_shards_configured",
+    "Shards of reader.ip_shards_file that have anything to record, on whatever host; 1 without a file.",
+    when_it_moves="With the file. All readers that share one must say the same.",
+)
+SHARDS_RUNNING = _reader.gauge(
+    "cryptoflow_shards_running",
+    "Of these, those that this process runs: their addresses are on its host, and reader.shard_ip leaves them in.",
+    when_it_moves="Their sum over all readers below cryptoflow_shards_configured: nobody records the rest. The log line `shards of others` names what each reader skipped; start a reader there, or add the address to its host and restart.",
 )
 SYMBOLS_NOT_TRADING = _reader.gauge(
     "cryptoflow_symbols_not_trading",

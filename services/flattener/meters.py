@@ -61,21 +61,29 @@ class Meters:
 
 
 class PartitionMeters:
-    """The lags of one raw partition, and whether it stands still; forgotten when it is revoked."""
+    """The lags of one raw partition, its duplicate publishers, and whether it stands still; forgotten when it is revoked."""
 
-    def __init__(self, group: str, tp: TopicPartition) -> None:
+    def __init__(self, group: str, tp: TopicPartition, kind: Kind) -> None:
         self._names = (group, tp.topic, str(tp.partition))
         self._records = metrics.POSITION_LAG_RECORDS.labels(*self._names)
         self._seconds = metrics.POSITION_LAG_SECONDS.labels(*self._names)
         self.unknown_version = metrics.UNKNOWN_VERSION.labels(*self._names[1:])
+        self._duplicated = metrics.DUPLICATE_PUBLISHERS.labels(kind)
+        self._duplicated_here = 0
 
     def lag(self, lag: Lag) -> None:
         """What is still to be fetched."""
         self._records.set(lag.records)
         self._seconds.set(lag.seconds)
 
+    def duplicated(self, books: int) -> None:
+        """So many books of this partition have duplicate publishers."""
+        self._duplicated.inc(books - self._duplicated_here)
+        self._duplicated_here = books
+
     def forget(self) -> None:
         """Another member reports this partition now."""
+        self.duplicated(0)
         group, topic, partition = self._names
         metrics.remove_partition(group, topic, int(partition))
         metrics.UNKNOWN_VERSION.remove(topic, partition)

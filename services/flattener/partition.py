@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from services.flattener.cut import Cutter
 from services.flattener.message import read
 from services.flattener.meters import PartitionMeters
+from services.flattener.publishers import Publishers
 from shared.errors import UnknownVersion
 from shared.log import get_logger
 
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
     from services.flattener.cut import Cut
     from services.flattener.publish import Publisher
+    from services.flattener.publishers import Change
     from shared.kafka import Record, TopicPartition
     from shared.messages import Kind
+
+MOST_TOLD = 10
+"""Books with duplicate publishers that the log names at a time: the metric counts them all."""
 
 _log = get_logger(__name__)
 
@@ -50,10 +55,12 @@ class Partition:
         self.committed_offset = position
         self.backlog_bytes = 0  # of records that are not acknowledged yet
         self.stopped_why = ""  # a record of an unknown version: nothing more is taken
-        self.meters = PartitionMeters(group, tp)
+        self.meters = PartitionMeters(group, tp, kind)
         self._kind = kind
         self._publisher = publisher
         self._cutter = Cutter(position, max_rows=max_rows, max_wait_seconds=max_wait_seconds)
+        self._publishers = Publishers()
+        self._duplicates_told: set[bytes] = set()
         self._on_acked = on_acked
         self._clock = clock
         self._records: deque[Record | int] = deque()  # an int: offsets before it are lost
@@ -82,6 +89,8 @@ class Partition:
             await self._publisher.publish(self.tp, cut)
             self.acked_offset = cut.last + 1
             self.backlog_bytes -= sum(len(message.record.value) for message in cut.messages)
+            if changes := self._publishers.see(cut.messages):
+                self._tell_duplicates(changes)
             self._on_acked()
 
     async def _next_cut(self) -> Cut | None:
@@ -113,6 +122,19 @@ class Partition:
                     return
                 self._cutter.add(message, self._clock())
             self._records.popleft()
+
+    def _tell_duplicates(self, changes: Sequence[Change]) -> None:
+        self.meters.duplicated(self._publishers.duplicated)
+        for change in changes:
+            if change.began and len(self._duplicates_told) < MOST_TOLD:
+                self._duplicates_told.add(change.key)
+                say, event = _log.warning, "duplicate publishers"
+            elif not change.began and change.key in self._duplicates_told:
+                self._duplicates_told.remove(change.key)
+                say, event = _log.info, "duplicate publishers no longer"
+            else:
+                continue
+            say(event, topic=self.tp.topic, key=change.key.decode(errors="replace"), publishers=change.publishers)
 
     def _stop(self, record: Record, error: UnknownVersion) -> None:
         self.stopped_why = f"{record.topic}/{record.partition} stands at offset {record.offset}: {error}"
