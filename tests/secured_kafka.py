@@ -6,7 +6,7 @@ The certificate names `localhost` and nothing else, so that an address by anothe
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trustme
 from cryptography.hazmat.primitives import serialization
@@ -24,14 +24,21 @@ USER = "cryptoflow"
 MODULES = "org.apache.kafka.common.security"
 
 
-class SecuredKafka(Kafka):
-    """`port` is the TLS listener's, `open_port` that of the one without any security."""
+class Ports(NamedTuple):
+    """Those of the listeners."""
 
-    def __init__(self, container: DockerContainer, port: int, open_port: int, ca_file: Path) -> None:
-        super().__init__(container, open_port)
-        self.secured_port = port
-        self.open_port = open_port
-        self.bootstrap_servers = f"localhost:{port}"
+    secured: int
+    astray: int
+    open: int
+
+
+class SecuredKafka(Kafka):
+    """Three listeners: with TLS and logins; the same, but astray: it names itself by an address; and an open one."""
+
+    def __init__(self, container: DockerContainer, ports: Ports, ca_file: Path) -> None:
+        super().__init__(container, ports.open)
+        self.ports = ports
+        self.bootstrap_servers = f"localhost:{ports.secured}"
         self.ca_file = ca_file
 
     def settings(self, mechanism: str = "SCRAM-SHA-512", **changes: Any) -> dict[str, Any]:
@@ -47,7 +54,7 @@ class SecuredKafka(Kafka):
 
     def add_scram_user(self) -> None:
         """A SCRAM user lives in the cluster, so the cluster has to be asked."""
-        command = ["/opt/kafka/bin/kafka-configs.sh", "--bootstrap-server", f"127.0.0.1:{self.open_port}", "--alter"]
+        command = ["/opt/kafka/bin/kafka-configs.sh", "--bootstrap-server", f"127.0.0.1:{self.ports.open}", "--alter"]
         secret = f"SCRAM-SHA-512=[password={PASSWORDS['SCRAM-SHA-512']}]"
         code, output = self._container.exec_run(
             [*command, "--entity-type", "users", "--entity-name", USER, "--add-config", secret]
@@ -62,38 +69,46 @@ def secured_kafka(folder: Path) -> Iterator[SecuredKafka]:
     ca = trustme.CA()
     ca_file = folder / "ca.pem"
     ca.cert_pem.write_to_path(ca_file)
-    port, open_port = free_port(), free_port()
-    container = (
-        DockerContainer(KAFKA_IMAGE)
-        .with_bind_ports(port, port)
-        .with_bind_ports(open_port, open_port)
-        .with_envs(**_environ(port, open_port, ca.issue_cert("localhost")))
-    )
+    ports = Ports(free_port(), free_port(), free_port())
+    container = DockerContainer(KAFKA_IMAGE).with_envs(**_environ(ports, ca.issue_cert("localhost")))
+    for port in ports:
+        container.with_bind_ports(port, port)
     with running(container):
-        server = SecuredKafka(container, port, open_port, ca_file)
+        server = SecuredKafka(container, ports, ca_file)
         server.wait()
         server.add_scram_user()
         yield server
 
 
-def _environ(port: int, open_port: int, certificate: trustme.LeafCert) -> dict[str, str]:
+def _environ(ports: Ports, certificate: trustme.LeafCert) -> dict[str, str]:
     # A listener's name must not end in SSL: the image then wants key files of its own layout.
     return {
-        **kafka_environ(open_port),
-        "KAFKA_LISTENERS": f"SECURED://0.0.0.0:{port},OPEN://0.0.0.0:{open_port},CONTROLLER://localhost:29093",
-        "KAFKA_ADVERTISED_LISTENERS": f"SECURED://localhost:{port},OPEN://127.0.0.1:{open_port}",
-        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "SECURED:SASL_SSL,OPEN:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        **kafka_environ(ports.open),
+        "KAFKA_LISTENERS": (
+            f"SECURED://0.0.0.0:{ports.secured},ASTRAY://0.0.0.0:{ports.astray},OPEN://0.0.0.0:{ports.open},"
+            "CONTROLLER://localhost:29093"
+        ),
+        "KAFKA_ADVERTISED_LISTENERS": (
+            f"SECURED://localhost:{ports.secured},ASTRAY://127.0.0.1:{ports.astray},OPEN://127.0.0.1:{ports.open}"
+        ),
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": (
+            "SECURED:SASL_SSL,ASTRAY:SASL_SSL,OPEN:PLAINTEXT,CONTROLLER:PLAINTEXT"
+        ),
         "KAFKA_INTER_BROKER_LISTENER_NAME": "OPEN",
         "KAFKA_SASL_ENABLED_MECHANISMS": ",".join(PASSWORDS),
         "KAFKA_SSL_KEYSTORE_TYPE": "PEM",
         "KAFKA_SSL_KEYSTORE_KEY": _one_line(_pkcs8(certificate)),
         "KAFKA_SSL_KEYSTORE_CERTIFICATE_CHAIN": _one_line(b"".join(pem.bytes() for pem in certificate.cert_chain_pems)),
-        "KAFKA_LISTENER_NAME_SECURED_SCRAM___SHA___512_SASL_JAAS_CONFIG": (
-            f"{MODULES}.scram.ScramLoginModule required;"
-        ),
-        "KAFKA_LISTENER_NAME_SECURED_PLAIN_SASL_JAAS_CONFIG": (
-            f'{MODULES}.plain.PlainLoginModule required user_{USER}="{PASSWORDS["PLAIN"]}";'
-        ),
+        **_logins("SECURED"),
+        **_logins("ASTRAY"),
+    }
+
+
+def _logins(listener: str) -> dict[str, str]:
+    login = f'{MODULES}.plain.PlainLoginModule required user_{USER}="{PASSWORDS["PLAIN"]}";'
+    return {
+        f"KAFKA_LISTENER_NAME_{listener}_SCRAM___SHA___512_SASL_JAAS_CONFIG": f"{MODULES}.scram.ScramLoginModule required;",
+        f"KAFKA_LISTENER_NAME_{listener}_PLAIN_SASL_JAAS_CONFIG": login,
     }
 
 
