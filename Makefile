@@ -43,6 +43,9 @@ test-contract: $(VENV)/.dev ## one suite against the embedded broker and against
 test-integration: $(VENV)/.dev ## real Kafka and a real S3 store, in Docker
 	@$(PYTEST) tests/integration tests/faults $(ARGS)
 
+test-spark: $(VENV)/.spark ## Spark reads the lake (installs PySpark, half a gigabyte, into .venv; needs Java 17)
+	@$(PYTEST) tests/integration/test_read_spark.py $(ARGS)
+
 test-e2e: $(VENV)/.dev ## the demo, its Ctrl-C, and the repository's hygiene
 	@$(PYTEST) tests/e2e $(ARGS)
 
@@ -66,6 +69,8 @@ lock: $(VENV)/.dev ## pin dependencies after a change of pyproject.toml (UPGRADE
 	  $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    $(if $(UPGRADE),--upgrade) --extra $$extra pyproject.toml -o requirements/$$extra.txt \
 	    --custom-compile-command 'make lock' || exit 1; done
+	@echo "  requirements/spark.txt"; $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  $(if $(UPGRADE),--upgrade) --group spark -o requirements/spark.txt --custom-compile-command 'make lock'
 
 venv: $(VENV)/.dev ## only install: everything for development, into .venv
 
@@ -99,6 +104,12 @@ $(VENV)/.demo: requirements/demo.txt pyproject.toml | $(PY)
 $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.demo | $(PY)
 	@echo "Installing the tools for tests and checks (pinned, with hashes)"
 	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# Apart from the others: no more than one file of tests wants it, and it brings nothing that they pin.
+$(VENV)/.spark: requirements/spark.txt $(VENV)/.dev
+	@echo "Installing PySpark (pinned, with hashes; half a gigabyte)"
+	@$(PIP) --no-build-isolation --require-hashes -r requirements/spark.txt
 	@touch $@
 
 # --- the checks: each prints one line, and its output only if it fails ---------------------------------------------
@@ -138,6 +149,6 @@ check-prometheus:
 	  command -v promtool >/dev/null || { echo "  skipped promtool (not installed)"; exit 0; }; \
 	  promtool check rules $(filter-out %.test.yml,$(RULES)) && echo "  ok      promtool"
 
-.PHONY: help demo bench test test-unit test-contract test-integration test-e2e check format reference lock venv ci clean \
+.PHONY: help demo bench test test-unit test-contract test-integration test-spark test-e2e check format reference lock venv ci clean \
   distclean $(CHECKS)
 .DELETE_ON_ERROR:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, get_args
 
@@ -21,20 +19,27 @@ from typer.testing import CliRunner
 
 from cryptoflow import lake
 from cryptoflow.lake_cli import app
-from shared.lake import layout, report
-from shared.lake.instruments import store_if_changed
+from shared.lake import report
 from shared.lake.schema import FILE_SCHEMAS
 from shared.lake.store_local import LocalStore
-from shared.venues.instruments import Instrument
-from tests.lakes import BTC, CHINESE, ETH, HOUR_0, HOUR_1, ODD, FobdRows, Line, fobd_line, gap_row
-from tests.support import ROOT
+from tests.lake_page import (
+    FOBS_COUNTS,
+    PAGE,
+    SNIPPETS,
+    add_deltas,
+    add_instruments,
+    add_rests,
+    add_snapshots,
+    run_python,
+    snippet,
+    snippets,
+)
+from tests.lakes import BTC, HOUR_0, HOUR_1, Line, gap_row
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGE = ROOT / "docs" / "reading-the-lake.md"
 SCHEMA = FILE_SCHEMAS["fobs"]
-COUNTS = {BTC.symbol: 60, ETH.symbol: 20, CHINESE.symbol: 40, ODD.symbol: 20}
 KEYS = {"exchange": pa.string(), "market": pa.string(), "symbol": pa.string()}
 TIMES = ("year", "month", "day", "hour")
 duck = duckdb.connect()  # a connection of its own: the module's is everybody's
@@ -44,38 +49,13 @@ duck = duckdb.connect()  # a connection of its own: the module's is everybody's
 def home(tmp_path_factory) -> Path:
     """A folder with a lake in it, with all that lies beside the data in a lake that had crashes."""
     home = tmp_path_factory.mktemp("home")
-    store = LocalStore(home / "lake")
-    line = Line(store)
-    line.flush((BTC, HOUR_0), (ETH, HOUR_0), (CHINESE, HOUR_0))
-    line.flush((BTC, HOUR_0), (BTC, HOUR_1), (CHINESE, HOUR_1))
-    Line(store, partition=1).flush((ODD, HOUR_1))
-    (home / "lake" / layout.TEMPORARY_ROOT / "0123").write_bytes(b"half")
-    (home / "lake" / layout.PROBE_ROOT).mkdir()
-    (home / "lake" / layout.PROBE_ROOT / "4567").write_bytes(b"probe")
+    add_snapshots(LocalStore(home / "lake"))
+    add_rests(home / "lake")
     return home
 
 
 SECOND = 1_000_000_000
 WHERE = {"exchange": "binance", "market": "future", "symbol": "BTCUSDT"}
-
-
-def add_deltas(store: LocalStore, gap_at: int | None = None) -> None:
-    """What the page's books are about: an anchor at 2 s, updates each second (repeats, one that straddles), a stop."""
-    rows, line = FobdRows(), fobd_line(store)
-    rows.update(2, 5, 1, [(100.0, 9.0)], [])
-    rows.anchor(10, [(100.0 - n, 1.0 + n) for n in range(8)], [(101.0 + n, 2.0 + n) for n in range(3)], limit=8)
-    rows.update(6, 9, 5, [(100.0, 7.0)], [(101.0, 7.0)])
-    rows.update(8, 12, 9, [(100.0, 0.0), (99.5, 4.0), (50.0, 1.0)], [(200.0, 0.0)])
-    rows.update(0, 0, 0)
-    for number in range(12, 60):
-        line.write((BTC, rows.take()))
-        if rows.recv_ns == gap_at:
-            rows.gap("disconnect", last=number)
-        rows.update(
-            number + 1, number + 1, number, [(90.0 + number % 7, number % 3)], [(101.0 + number % 5, number % 4)]
-        )
-    rows.gap("stop", since=rows.recv_ns)
-    line.write((BTC, rows.take()))
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +65,7 @@ def page(home, tmp_path_factory) -> Path:
     shutil.copytree(home / "lake", page / "lake")
     store = LocalStore(page / "lake")
     add_deltas(store)
-    for status, hour in (("TRADING", HOUR_0), ("BREAK", HOUR_1)):
-        store_if_changed(store, "binance", "future", [Instrument(symbol="BTCUSDT", status=status)], hour * 1000)
+    add_instruments(store)
     return page
 
 
@@ -103,11 +82,11 @@ def root(home) -> str:
 def test_pandas_reads_the_tree(fobs, root):
     for place in (fobs, root):
         rows = pd.read_parquet(place, dtype_backend="pyarrow")
-        assert rows.groupby("symbol", observed=True).size().to_dict() == COUNTS
+        assert rows.groupby("symbol", observed=True).size().to_dict() == FOBS_COUNTS
     for field in SCHEMA:
         assert rows[field.name].dtype == pd.ArrowDtype(field.type), field
     plain = pd.read_parquet(fobs)
-    assert len(plain) == sum(COUNTS.values())
+    assert len(plain) == sum(FOBS_COUNTS.values())
     assert str(plain["timestamp"].dtype) == "datetime64[us, UTC]"
     assert (plain["price"].dtype, plain["recv_ns"].dtype, plain["level"].dtype) == ("float64", "int64", "int32")
 
@@ -115,12 +94,12 @@ def test_pandas_reads_the_tree(fobs, root):
 def test_pyarrow_reads_the_tree(fobs, root):
     for place in (fobs, root):
         tree = ds.dataset(place, partitioning="hive")
-        assert tree.count_rows() == sum(COUNTS.values())
-        assert pq.read_table(place).num_rows == sum(COUNTS.values())
+        assert tree.count_rows() == sum(FOBS_COUNTS.values())
+        assert pq.read_table(place).num_rows == sum(FOBS_COUNTS.values())
     assert tree.schema.names == [*SCHEMA.names, *KEYS, *TIMES]
     assert [tree.schema.field(field.name) for field in SCHEMA] == list(SCHEMA)
     assert {name: tree.schema.field(name).type for name in KEYS} == KEYS
-    for symbol, count in COUNTS.items():
+    for symbol, count in FOBS_COUNTS.items():
         assert tree.count_rows(filter=ds.field("symbol") == symbol) == count
 
 
@@ -141,7 +120,7 @@ def test_duckdb_reads_the_tree(fobs, root, options):
         assert {field.name: types[field.name] for field in SCHEMA} == {f.name: DUCKDB_TYPES[f.type] for f in SCHEMA}
         assert {name: types[name] for name in KEYS} == dict.fromkeys(KEYS, "VARCHAR")
         assert set(types) == {*SCHEMA.names, *KEYS, *TIMES}
-        assert dict(rows.aggregate("symbol, count(*)").fetchall()) == COUNTS
+        assert dict(rows.aggregate("symbol, count(*)").fetchall()) == FOBS_COUNTS
 
 
 POLARS_TYPES = {
@@ -160,7 +139,7 @@ def test_polars_reads_the_tree(fobs, root):
         assert schema.names() == [*SCHEMA.names, *KEYS, *TIMES]
         assert [schema[field.name] for field in SCHEMA] == [POLARS_TYPES[field.type] for field in SCHEMA]
         counts = rows.group_by("symbol").len().collect()
-        assert dict(counts.iter_rows()) == COUNTS
+        assert dict(counts.iter_rows()) == FOBS_COUNTS
 
 
 def test_all_read_the_same_values(fobs):
@@ -177,7 +156,7 @@ def test_all_read_the_same_values(fobs):
         name: sorted(table.to_pylist(), key=lambda row: (row["symbol"], row["raw_offset"], row["level"], row["side"]))
         for name, table in read.items()
     }
-    assert len(rows["pyarrow"]) == sum(COUNTS.values())
+    assert len(rows["pyarrow"]) == sum(FOBS_COUNTS.values())
     assert rows["polars"] == rows["pyarrow"]
     assert rows["duckdb"] == rows["pyarrow"]
     assert rows["pandas"] == rows["pyarrow"]
@@ -208,29 +187,11 @@ def test_a_gap_row_reads_as_nulls_everywhere(tmp_path):
 
 # The page -----------------------------------------------------------------------------------------------------------
 
-SNIPPETS = re.findall(r"^```(.+)\n((?:.*\n)*?)```$", PAGE.read_text(), re.MULTILINE)
-
-
-def snippets(language: str) -> list[str]:
-    return [text for info, text in SNIPPETS if info == language]
-
-
-def run_python(text: str, folder: Path) -> str:
-    ran = subprocess.run(
-        [sys.executable, "-W", "error::FutureWarning", "-c", text],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTHONIOENCODING": "utf-8"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
-
 
 def test_every_snippet_is_of_a_language_that_is_run_here():
-    assert {info for info, _ in SNIPPETS} == {"python", "sql", "sh", "python untested"}
-    assert len(snippets("python untested")) == 1
+    """`python spark` by test_read_spark.py, `python s3` by test_read_s3.py."""
+    run = {"python", "sql", "sh", "python spark", "python s3"}
+    assert {info for info, _ in SNIPPETS} == {*run, "python untested", "sql untested"}
 
 
 @pytest.mark.parametrize("text", snippets("python"), ids=range(len(snippets("python"))))
@@ -247,7 +208,7 @@ def test_sql_of_the_page_runs(page, text, monkeypatch):
 
 def test_the_latest_book_of_the_page_is_the_latest(page, monkeypatch):
     monkeypatch.chdir(page)
-    (text,) = (text for text in snippets("sql") if "level <= 5" in text)
+    text = snippet("sql", "level <= 5")
     levels = duck.sql(text).fetchall()
     assert [(side, level) for side, level, _, _ in levels] == [("ask", 1), ("ask", 2), ("bid", 1), ("bid", 2)]
 
@@ -258,10 +219,10 @@ def test_the_recipe_of_the_page_gives_the_book_that_we_give(tmp_path, monkeypatc
     add_deltas(LocalStore(tmp_path / "lake"), gap_at)
     monkeypatch.chdir(tmp_path)
     if engine == "DuckDB":
-        (text,) = (text for text in snippets("sql") if "WITH rows" in text)
+        text = snippet("sql", "WITH rows")
         levels = duck.sql(text).fetchall()
     else:
-        (text,) = (text for text in snippets("python") if "scan_parquet" in text and "book" in text)
+        text = snippet("python", "book = (\n")
         levels = [
             tuple(row)
             for row in json.loads(
@@ -278,7 +239,7 @@ def test_the_recipe_of_the_page_gives_the_book_that_we_give(tmp_path, monkeypatc
 
 def test_the_instruments_of_the_page_are_those_that_were_valid(page, monkeypatch):
     monkeypatch.chdir(page)
-    (text,) = (text for text in snippets("sql") if "instruments" in text)
+    text = snippet("sql", "instruments")
     for query, status in ((text, "TRADING"), (text.replace("14:00:30", "15:00:00"), "BREAK")):
         assert [row["status"] for row in duck.sql(query).to_arrow_table().to_pylist()] == [status]
 
