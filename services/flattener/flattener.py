@@ -103,7 +103,10 @@ class Flattener:
                     self._partitions[tp].add(records)
                     consumed[tp.topic].inc(len(records))
             for tp, partition in self._partitions.items():
-                partition.meters.lag(self.consumer.lag(tp))
+                end = self.consumer.high_watermark(tp)
+                if end is not None:
+                    stored, oldest_ms = partition.acked_offset, partition.oldest_ms
+                    partition.meters.lag(self.consumer.lag(tp), end=end, stored=stored, oldest_ms=oldest_ms)
             self._lifecycle.beat()
             self._show_ready()
 

@@ -65,16 +65,20 @@ class PartitionMeters:
 
     def __init__(self, group: str, tp: TopicPartition, kind: Kind) -> None:
         self._names = (group, tp.topic, str(tp.partition))
-        self._records = metrics.POSITION_LAG_RECORDS.labels(*self._names)
-        self._seconds = metrics.POSITION_LAG_SECONDS.labels(*self._names)
+        self._position_records = metrics.POSITION_LAG_RECORDS.labels(*self._names)
+        self._position_seconds = metrics.POSITION_LAG_SECONDS.labels(*self._names)
+        self._stored_records = metrics.STORED_LAG_RECORDS.labels(*self._names)
+        self._stored_seconds = metrics.STORED_LAG_SECONDS.labels(*self._names)
         self.unknown_version = metrics.UNKNOWN_VERSION.labels(*self._names[1:])
         self._duplicated = metrics.DUPLICATE_PUBLISHERS.labels(kind)
         self._duplicated_here = 0
 
-    def lag(self, lag: Lag) -> None:
-        """What is still to be fetched."""
-        self._records.set(lag.records)
-        self._seconds.set(lag.seconds)
+    def lag(self, position: Lag, *, end: int, stored: int, oldest_ms: int | None) -> None:
+        """Of fetching, and of what is on the norm topic; `end` is the partition's next offset."""
+        self._position_records.set(position.records)
+        self._position_seconds.set(position.seconds)
+        self._stored_records.set(max(0, end - stored))
+        self._stored_seconds.set(position.seconds if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000))
 
     def duplicated(self, books: int) -> None:
         """So many books of this partition have duplicate publishers."""

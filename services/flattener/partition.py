@@ -54,6 +54,7 @@ class Partition:
         self.acked_offset = position  # everything before it is on the norm topic
         self.committed_offset = position
         self.backlog_bytes = 0  # of records that are not acknowledged yet
+        self.oldest_ms: int | None = None  # Kafka's time of the oldest of them, or of the one before it
         self.stopped_why = ""  # a record of an unknown version: nothing more is taken
         self.meters = PartitionMeters(group, tp, kind)
         self._kind = kind
@@ -69,6 +70,8 @@ class Partition:
 
     def add(self, records: Sequence[Record]) -> None:
         """The next records of the partition."""
+        if self.oldest_ms is None and records:
+            self.oldest_ms = records[0].timestamp_ms
         self._records.extend(records)
         self.backlog_bytes += sum(len(record.value) for record in records)
         self._work.set()
@@ -89,6 +92,8 @@ class Partition:
             await self._publisher.publish(self.tp, cut)
             self.acked_offset = cut.last + 1
             self.backlog_bytes -= sum(len(message.record.value) for message in cut.messages)
+            if cut.messages:
+                self.oldest_ms = cut.messages[-1].record.timestamp_ms if self.backlog_bytes else None
             if changes := self._publishers.see(cut.messages):
                 self._tell_duplicates(changes)
             self._on_acked()

@@ -17,6 +17,7 @@ import pyarrow as pa
 from services.flattener.flatten import Flattened, encode, flatten_fobd, flatten_fobs
 from services.flattener.meters import Meters
 from services.flattener.quality import Quality
+from shared import metrics
 from shared.errors import FatalError, PoisonMessage
 from shared.kafka import MAX_RECORD_BYTES, ProducerFailed
 from shared.lake.schema import NORM_SCHEMAS
@@ -66,6 +67,10 @@ class Publisher:
         self._most_value_bytes = most_value_bytes
         self._parser = LevelParser()
         self._meters = Meters(kind)
+        self._produced = {
+            topic: (metrics.PRODUCED_RECORDS.labels(topic), metrics.PRODUCED_BYTES.labels(topic))
+            for topic in (norm_topic, dead_letter_topic)
+        }
 
     async def publish(self, tp: TopicPartition, cut: Cut) -> None:
         """Returns when all of the cut is acknowledged. Raises `FatalError`."""
@@ -133,3 +138,6 @@ class Publisher:
             await asyncio.shield(sent)
         except ProducerFailed as error:
             raise FatalError(f"{error}: the process ends, the next one goes on from the last commit") from error
+        number, size_bytes = self._produced[topic]
+        number.inc()
+        size_bytes.inc(len(value))

@@ -220,6 +220,8 @@ async def test_broken_payloads_end_in_dead_letters_and_never_stop_the_line(make,
         assert len(rows[0, record.offset]) == 6
     assert sum(n.headers.dead for n in (await line.normalised())[0]) == len(letters)
     assert flattener.metric("cryptoflow_dead_letters_total", stage="flattener") == len(letters)
+    assert flattener.metric("cryptoflow_produced_records_total", topic=line.dead) == len(letters)
+    assert flattener.metric("cryptoflow_produced_records_total", topic=line.norm) == len((await line.normalised())[0])
     assert flattener.terminate() == 0
 
 
@@ -265,5 +267,11 @@ async def test_an_unknown_version_stops_its_partition_and_no_other(make, service
     await eventually(still_going_on)
     assert not flattener.ready()
     assert flattener.metric("cryptoflow_unknown_version", partition="0") == 1
+    for partition, left in (("0", 2), ("1", 0)):
+        where = {"topic": line.raw, "partition": partition}
+        await eventually(
+            lambda where=where, left=left: flattener.metric("cryptoflow_stored_lag_records", **where) == left
+        )
+        assert (flattener.metric("cryptoflow_stored_lag_seconds", **where) > 0) == bool(left)
     assert flattener.terminate() == 0
     assert [n.src_last for n in (await line.normalised())[0]] == [0]

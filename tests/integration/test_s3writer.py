@@ -230,6 +230,9 @@ async def test_a_record_of_an_unknown_version_stops_its_partition_and_no_other(l
     assert "upgrade" in stopped["reason"]
     assert f"{line.topic}/0@2" in stopped["reason"]
     assert not writer.ready()
+    for partition, unknown in (("0", 1), ("1", 0)):
+        where = {"topic": line.topic, "partition": partition}
+        assert await in_thread(lambda where=where: writer.metric("cryptoflow_unknown_version", **where)) == unknown
     await line.send(2, partition=1)
     await all_stored(line)
     assert await committed(line, config) == 2
