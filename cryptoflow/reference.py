@@ -1,13 +1,15 @@
 """Writes what is derived from the code, so that it cannot fall behind: ``python -m cryptoflow.reference --write``.
 
-config/config.yml and config/config.schema.json and docs/config.md from the settings' models, docs/metrics.md from
-shared/metrics.py, docs/cli.md from the command line. ``--check`` writes nothing and ends with 1 if one is not current.
+config/config.yml, config/config.schema.json and docs/config.md from the settings' models, docs/metrics.md from
+shared/metrics.py, docs/cli.md from the command line, deploy/grafana/dashboards from cryptoflow/dashboard*.py. ``--check``
+writes nothing and ends with 1 if one is not current.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,10 @@ import typer
 import yaml
 from pydantic import BaseModel
 
+from cryptoflow import dashboard_json
+from cryptoflow.dashboard_lake import LAKE
+from cryptoflow.dashboard_pipeline import PIPELINE
+from cryptoflow.dashboard_reader import READER
 from shared import metrics
 from shared.config_sources import ALIASES, Keys, variable_of
 from shared.settings import Settings
@@ -137,12 +143,14 @@ def cli_reference() -> str:
     return "\n".join(lines)
 
 
+DASHBOARDS = (PIPELINE, READER, LAKE)
 FILES: dict[str, Callable[[], str]] = {
     "config/config.yml": config_yaml,
     "config/config.schema.json": config_schema,
     "docs/config.md": config_reference,
     "docs/metrics.md": metrics_reference,
     "docs/cli.md": cli_reference,
+    **{f"deploy/grafana/dashboards/{each.name}.json": partial(dashboard_json.render, each) for each in DASHBOARDS},
 }
 
 
