@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from cryptoflow.check_config_load import DEFAULT_ROUTE, load, recorded
+from cryptoflow.check_config_memory import memory
+from cryptoflow.check_config_notes import notes
 from cryptoflow.check_config_output import output
 from cryptoflow.check_config_overloads import overloads
+from cryptoflow.check_config_traffic import kafka
 from services.reader.refusals import refusals
 from services.reader.shards import Configured, plan_shards, read_shards
 from shared.config_sources import Keys, did_you_mean, nearest
@@ -27,11 +30,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cryptoflow.check_config_load import Budget, DeltaLoad, PollLoad, Recorded
+    from cryptoflow.check_config_memory import Memory
     from cryptoflow.check_config_output import Output
+    from cryptoflow.check_config_traffic import Kafka
     from services.reader.shards import Market, Shard
     from shared.settings import Loaded
 
 ASSUME = "--assume-symbols"
+ASSUME_UPDATES = "--assume-updates-per-second"
+MOST_UPDATES = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,9 @@ class Plan:
     polls: tuple[PollLoad, ...]
     deltas: tuple[DeltaLoad, ...]
     budgets: tuple[Budget, ...]
+    kafka: Kafka
     output: Output
+    memory: Memory
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -86,10 +95,17 @@ def assumptions(pairs: Sequence[str]) -> dict[Market, int]:
     return found
 
 
-def plan(loaded: Loaded, assumed: Mapping[Market, int]) -> Plan:
+def assumed_rate(number: float | None) -> float | None:
+    """The same, if updates can come so often. Raises `ConfigError`."""
+    if number is not None and not 0 <= number <= MOST_UPDATES:
+        raise ConfigError([f"{ASSUME_UPDATES}: must be between 0 and {MOST_UPDATES:,.0f}, is {number:g}"])
+    return number
+
+
+def plan(loaded: Loaded, assumed: Mapping[Market, int], updates_per_second: float | None = None) -> Plan:
     """The arithmetic. What a venue or a shard file refuses, or more than there is to spend, is a problem in words.
 
-    `assumed`: so many symbols a market's patterns are taken to match.
+    `assumed`: so many symbols a market's patterns are taken to match; `updates_per_second`: of every symbol.
     """
     settings = loaded.settings
     problems = [f"{loaded.origins.get(key, 'default')}: {key}: {why}" for key, why in refusals(settings)]
@@ -102,10 +118,17 @@ def plan(loaded: Loaded, assumed: Mapping[Market, int]) -> Plan:
     except ConfigError as error:
         problems += error.problems
     asked = load(settings, mine)
-    problems += overloads(settings, asked)
-    notes = (*_notes(settings), *_uncounted(mine), *_unused(settings, assumed))
+    moved = kafka(settings, everything, updates_per_second)
+    lake = output(settings, everything, moved, updates_per_second)
     return Plan(
-        asked.polls, asked.deltas, asked.budgets, output(settings, everything), problems=tuple(problems), notes=notes
+        polls=asked.polls,
+        deltas=asked.deltas,
+        budgets=asked.budgets,
+        kafka=moved,
+        output=lake,
+        memory=memory(settings, asked, moved),
+        problems=(*problems, *overloads(settings, asked)),
+        notes=(*notes(settings, asked, lake), *_uncounted(mine), *_unused(settings, assumed)),
     )
 
 
@@ -114,14 +137,6 @@ def _shards(settings: Settings, shard_ip: str | None) -> list[Shard]:
     path = settings.reader.ip_shards_file
     content = None if path is None else read_shards(path)
     return plan_shards(content, Configured.of(settings), list(VENUES), shard_ip=shard_ip, local=lambda _: True)
-
-
-def _notes(settings: Settings) -> Iterator[str]:
-    if not list(settings.source.snapshots()) and not list(settings.source.deltas()):
-        yield "no market has snapshots or deltas enabled: the reader refuses to start"
-    s3 = settings.storage.s3
-    if s3.bucket is not None and not s3.enabled:
-        yield f"storage.s3.bucket is {s3.bucket}, but storage.s3.enabled is false: the lake is {settings.storage.local.path}"
 
 
 def _uncounted(what: Sequence[Recorded]) -> Iterator[str]:

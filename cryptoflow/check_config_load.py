@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from cryptoflow.check_config_sizes import BUSY
 from shared.venues import venue
 
 if TYPE_CHECKING:
@@ -31,13 +32,17 @@ Group = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What one source address records of one market and kind. `at_least`: what patterns add only the venue knows."""
+    """What one source address records of one market and kind. `at_least`: what patterns add only the venue knows.
+
+    `busy` of the symbols are named in the configuration and known to move a lot.
+    """
 
     kind: Kind
     address: str
     exchange: str
     market: str
     symbols: int
+    busy: int
     at_least: bool
 
 
@@ -127,7 +132,8 @@ def recorded(shards: Sequence[Shard], assumed: Mapping[Market, int]) -> list[Rec
             counts = _counts([selection for _, selection in mine], assumed.get(market))
             for (address, selection), count in zip(mine, counts, strict=True):
                 at_least = selection.has_patterns and market not in assumed
-                found.append(Recorded(kind, address, market[0], market[1], count, at_least))
+                busy = sum(BUSY.fullmatch(symbol) is not None for symbol in selection.explicit)
+                found.append(Recorded(kind, address, *market, symbols=count, busy=busy, at_least=at_least))
     return found
 
 

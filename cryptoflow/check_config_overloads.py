@@ -1,4 +1,7 @@
-"""Why a plan cannot be: more request weight or connections than the venue gives a source address. In words, with the numbers."""
+"""Why a plan cannot be, in words, with the numbers.
+
+More request weight or connections than the venue gives a source address; records that Kafka deletes before they are stored.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import math
 from typing import TYPE_CHECKING
 
 from cryptoflow.check_config_load import MINUTE_MS
+from cryptoflow.check_config_output import HOUR_SECONDS, window_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cryptoflow.check_config_load import Budget, DeltaLoad, Load
+    from cryptoflow.check_config_load import Budget, DeltaLoad, Kind, Load
+    from shared.config_models import ChannelSettings
     from shared.settings import Settings
 
 
@@ -28,6 +33,25 @@ def overloads(settings: Settings, load: Load) -> Iterator[str]:
                 f"handed over after {reader.max_connection_age:g} s), the venue allows "
                 f"{one.venue_connects_per_five_minutes:,}: raise reader.streams_per_connection or "
                 f"reader.max_connection_age, or add source addresses"
+            )
+    yield from _forgotten(settings)
+
+
+def _forgotten(settings: Settings) -> Iterator[str]:
+    """What is buffered is in Kafka alone: a window that is being flushed, and the one that fills meanwhile."""
+    channels = settings.channels
+    enabled: list[tuple[Kind, str, ChannelSettings]] = []
+    if any(settings.source.snapshots()):
+        enabled.append(("fobs", "snapshot_flush_interval", channels.norm_fobs))
+    if any(settings.source.deltas()):
+        enabled.append(("fobd", "delta_flush_interval", channels.norm_fobd))
+    for kind, name, channel in enabled:
+        seconds = window_seconds(settings, kind)
+        if channel.retention_hours * HOUR_SECONDS < 2 * seconds:
+            yield (
+                f"plan: channels.norm_{kind}.retention_hours is {channel.retention_hours}, two windows of "
+                f"writer.buffer.{name} are {2 * seconds / HOUR_SECONDS:g} h: Kafka deletes what is not stored yet: keep it "
+                f"for {math.ceil(2 * seconds / HOUR_SECONDS)} hours at least, better for longer than any outage"
             )
 
 

@@ -7,18 +7,19 @@ import math
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from cryptoflow.check_config_overloads import span
+from cryptoflow.check_config_tables_lake import assumed, disk, lake, together, traffic
+from cryptoflow.check_config_words import at_least as _at_least
+from cryptoflow.check_config_words import table as _table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.table import Table
+
     from cryptoflow.check_config import Effective, Plan
     from cryptoflow.check_config_load import Budget, DeltaLoad, PollLoad
-    from cryptoflow.check_config_output import KindOutput, Output
-
-MIB = 1024 * 1024
 
 
 def print_settings(values: Sequence[Effective]) -> None:
@@ -39,9 +40,13 @@ def print_plan(plan: Plan) -> None:
         console.print(_anchors(plan.deltas))
     if plan.budgets:
         console.print(_budgets(plan.budgets))
-    if plan.output.kinds:
-        console.print(_lake(plan.output.kinds))
-    console.print(_together(plan.output))
+    if plan.kafka.assumed:
+        console.print(assumed(plan.kafka.assumed))
+    if plan.kafka.traffic:
+        console.print(traffic(plan.kafka.traffic))
+        console.print(disk(plan.kafka.topics))
+        console.print(lake(plan.output.kinds))
+    console.print(together(plan))
     for note in plan.notes:
         console.print(f"\nnote: {note}", highlight=False, soft_wrap=True)
 
@@ -122,49 +127,11 @@ def _budgets(budgets: Sequence[Budget]) -> Table:
     return table
 
 
-def _lake(kinds: Sequence[KindOutput]) -> Table:
-    table = _table("\nThe lake, a day", "about", *(kind.kind for kind in kinds))
-    table.add_row("books", *(_at_least(kind.books, kind.at_least) for kind in kinds))
-    table.add_row("rows", *(_rows(kind) for kind in kinds))
-    table.add_row("a flush window, seconds", *(f"{kind.flush_interval_seconds:g}" for kind in kinds))
-    table.add_row("files (a book and window)", *(_at_least(kind.files_per_day, kind.at_least) for kind in kinds))
-    table.add_row("claims (a partition and window)", *(_at_least(kind.claims_per_day, kind.at_least) for kind in kinds))
-    table.add_row("PUT requests", *(_at_least(kind.put_requests_per_day, kind.at_least) for kind in kinds))
-    table.add_row("partitions of each topic", *(f"{kind.partitions_per_topic:,}" for kind in kinds))
-    return table
-
-
-def _rows(kind: KindOutput) -> str:
-    return "as updates come" if kind.rows_per_day is None else _at_least(kind.rows_per_day, kind.at_least)
-
-
-def _together(output: Output) -> Table:
-    table = _table("\nTogether", "what", "about")
-    table.add_row("PUT requests a day", _at_least(output.put_requests_per_day, output.at_least))
-    dollars = _at_least(f"${output.put_dollars_per_month:,.2f}", output.at_least)
-    table.add_row("what they cost in S3 a month, at $0.005 per 1,000", dollars)
-    table.add_row("memory of the reader's queues, MiB", f"{output.reader_queue_bytes / MIB:,.0f}")
-    table.add_row("memory of the s3writer's buffers, MiB", f"{output.writer_buffer_bytes / MIB:,.0f}")
-    return table
-
-
 def _weight(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.2f}"  # noqa: PLR2004 - two digits that matter
-
-
-def _at_least(number: float | str, at_least: bool) -> str:  # noqa: FBT001 - whether patterns may add to it
-    text = number if isinstance(number, str) else f"{number:,}"
-    return f"at least {text}" if at_least else text
 
 
 def _console() -> Console:
     """As wide as the terminal; wide enough for any key where there is none."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "key")
-    return table

@@ -126,19 +126,23 @@ def check_config(
             metavar="EXCHANGE.MARKET=N", help="Count as if the patterns of a market matched N symbols. Repeatable."
         ),
     ] = None,
+    assume_updates_per_second: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Reckon with N updates of every symbol, instead of what was measured once."),
+    ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
     """Print the effective settings, where each came from, and what they amount to. Exit code 2 if that cannot be."""
-    from cryptoflow.check_config import assumptions, effective, plan  # noqa: PLC0415
+    from cryptoflow.check_config import assumed_rate, assumptions, effective, plan  # noqa: PLC0415
 
     found = loaded(config, pairs)
     try:
-        assumed = assumptions(assume_symbols or ())
+        assumed, rate = assumptions(assume_symbols or ()), assumed_rate(assume_updates_per_second)
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(MISCONFIGURED) from error
-    values, arithmetic = list(effective(found)), plan(found, assumed)
+    values, arithmetic = list(effective(found)), plan(found, assumed, rate)
     if as_json:
         settings = {value.key: {"value": value.value, "from": value.origin} for value in values}
         typer.echo(json.dumps({"settings": settings, "plan": arithmetic.as_json()}, ensure_ascii=False))
