@@ -37,13 +37,15 @@ class _Frame(msgspec.Struct):
 
 
 class _Ids(msgspec.Struct):
-    """What orders an event."""
+    """What orders an event, and its levels, unread."""
 
     E: int
     s: str
     U: int
     u: int
     pu: int | None = None
+    b: list[msgspec.Raw] = []
+    a: list[msgspec.Raw] = []
 
 
 _LINES = msgspec.json.Decoder(_Line)
@@ -85,4 +87,4 @@ def _event(raw: bytes) -> Event:
     text = bytes(_FRAMES.decode(raw).data)
     head, _, tail = raw.partition(text)
     ids = _IDS.decode(text)
-    return Event(ids.s, ids.U, ids.u, ids.pu, ids.E, text, head, tail)
+    return Event(ids.s, ids.U, ids.u, ids.pu, ids.E, text, head, tail, levels=len(ids.b) + len(ids.a))

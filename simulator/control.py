@@ -117,7 +117,7 @@ class Control:
         return _json({"entries": entries})
 
     async def counters(self, _: web.Request) -> web.Response:
-        """What was served and what it weighed; ``stream``: what was sent; ``captures``: how far sessions have come."""
+        """What was served and what it weighed; ``stream``: diffs and levels sent; ``captures``: how far sessions have come."""
         sources = self._server.exchange.sources
         more = {
             "weights": self._server.exchange.weights.report(),

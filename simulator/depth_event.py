@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Event:
-    """`text` is the bare event. `head` and `tail` are the recorded wrapper around it, where there is one."""
+    """`text` is the bare event, of so many `levels`. `head` and `tail` are the recorded wrapper around it, if any."""
 
     symbol: str
     first_id: int  # U
@@ -31,6 +31,7 @@ class Event:
     text: bytes
     head: bytes | None = None
     tail: bytes = b""
+    levels: int = 0
     _frames: dict[str | None, bytes] = field(default_factory=dict)
 
     def payload(self, name: str | None) -> bytes:
@@ -67,7 +68,9 @@ def render(item: Instrument, diff: Diff) -> Event:
         bids=_levels(item, diff.bids, descending=spot),
         asks=_levels(item, diff.asks, descending=False),
     )
-    return Event(item.symbol, diff.first_id, diff.last_id, None if spot else diff.previous_id, diff.event_ms, text)
+    previous_id = None if spot else diff.previous_id
+    levels = len(diff.bids) + len(diff.asks)
+    return Event(item.symbol, diff.first_id, diff.last_id, previous_id, diff.event_ms, text, levels=levels)
 
 
 def _levels(item: Instrument, changed: dict[int, int], *, descending: bool) -> bytes:

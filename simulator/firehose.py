@@ -119,6 +119,7 @@ class FirehoseMarket(CaptureMarket):
                 b"".join(pieces),
                 event.head,
                 event.tail,
+                event.levels,
             )
         )
 

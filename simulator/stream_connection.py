@@ -57,6 +57,7 @@ class Connection:
         self.routed = routed  # False: on a path that carries no depth
         self.address = request.remote or ""
         self.sent = 0  # diffs handed to the socket
+        self.sent_levels = 0  # in them
         self.reason: str | None = None
         self.code: int | None = None
         self.outlet = Outlet(self, feed, shared.faults, shared.now)
@@ -115,7 +116,9 @@ class Connection:
 
     def log(self, event: Event, fault: str | None, *, delivered: bool) -> None:
         """See `Link`."""
-        self.sent += delivered
+        if delivered:
+            self.sent += 1
+            self.sent_levels += event.levels
         if self._shared.truth.on:
             self._fates.append((event, fault, delivered))
 

@@ -48,6 +48,7 @@ class StreamServer:
         self._connections: dict[int, Connection] = {}
         self._opened = 0
         self._sent: Counter[MarketName] = Counter()
+        self._sent_levels: Counter[MarketName] = Counter()
         self._closed: Counter[str] = Counter()
         self._truth_at = 0.0
         for name, source in exchange.sources.items():
@@ -93,13 +94,15 @@ class StreamServer:
         self.truth.flush()
 
     def counters(self) -> dict[str, object]:
-        """Diffs sent by market, events published, connections, faults that hit."""
-        sent = self._sent.copy()
+        """Diffs sent by market and levels in them, events published, connections, faults that hit."""
+        sent, levels = self._sent.copy(), self._sent_levels.copy()
         for connection in self._connections.values():
             sent[connection.feed.market] += connection.sent
+            levels[connection.feed.market] += connection.sent_levels
         connections = Counter(connection.feed.market for connection in self._connections.values())
         return {
             "frames": dict(sent),
+            "levels": dict(levels),
             "events": {name: source.feed.events for name, source in self.exchange.sources.items()},
             "connections": dict(connections),
             "opened": self._opened,
@@ -216,6 +219,7 @@ class StreamServer:
         connection.feed.remove(connection)
         connection.end()
         self._sent[connection.feed.market] += connection.sent
+        self._sent_levels[connection.feed.market] += connection.sent_levels
         self._closed[str(connection.reason)] += 1
         self._note(connection, "closed", reason=connection.reason, code=connection.code)
 

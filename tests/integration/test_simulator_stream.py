@@ -183,6 +183,11 @@ async def test_too_many_messages_in_a_second_close_with_1008(path, limit, how):
         assert (await eventually(lambda: closed(run))) == {"too_many_requests": 1}
 
 
+def level_count(message):
+    event = message.get("data", message)
+    return len(event["b"]) + len(event["a"])
+
+
 async def closed(run):
     return (await run.counters())["stream"]["closed"]
 
@@ -365,10 +370,15 @@ async def test_counters_tell_what_was_sent_and_who_is_there(run):
     async with run.connect() as client, run.connect("/ws-spot/ws/btcusdt@depth") as other:
         await client.subscribe("btcusdt@depth", "ethusdt@depth")
         await run.step(1000)
-        sent = {"future": len(await client.drain()), "spot": len(await other.drain())}
+        drained = {"future": await client.drain(), "spot": await other.drain()}
+        sent = {market: len(messages) for market, messages in drained.items()}
+        levels = {market: sum(map(level_count, messages)) for market, messages in drained.items()}
         counted = (await run.counters())["stream"]
         assert counted["frames"] == sent
+        assert counted["levels"] == levels
+        assert min(levels.values()) > 0
         assert counted["connections"] == {"future": 1, "spot": 1}
         assert counted["events"]["future"] == sent["future"]
     await eventually(lambda: closed(run))
-    assert (await run.counters())["stream"]["frames"] == sent
+    counted = (await run.counters())["stream"]
+    assert (counted["frames"], counted["levels"]) == (sent, levels)
