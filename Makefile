@@ -9,7 +9,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 JOBS ?= 2
 ARGS ?=
-EXTRAS := reader flattener s3writer demo dev
+EXTRAS := build reader flattener s3writer lake demo dev
 # The first interpreter that is new enough; `make PYTHON=/path/to/python3.12 …` names another one.
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,\
   $(shell $(python) -c 'import sys; print("$(python)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
@@ -25,6 +25,21 @@ help: ## this list
 
 demo: $(VENV)/.demo ## simulated exchange, broker, three services, a verified lake in ./demo-lake (60 s)
 	@$(PY) -m cryptoflow.demo $(ARGS)
+
+up: .env-there ## the whole suite in containers, recording the real exchange (OVERLAYS="deploy/compose.….yml" adds some)
+	@$(COMPOSE) up -d --build --wait
+	@$(call say_where,$(COMPOSE))
+
+up-demo: .env-there ## the same with a simulated exchange, files every 30 s: no account, no way out needed
+	@$(COMPOSE_DEMO) up -d --build --wait
+	@$(call say_where,$(COMPOSE_DEMO))
+
+down: .env-there ## drain and remove the containers of both; what they recorded stays in their volumes
+	@$(COMPOSE) down
+	@$(COMPOSE_DEMO) down
+
+images: .env-there ## build the container images: reader, flattener, s3writer, cryptoflow, simulator
+	@$(COMPOSE_DEMO) --profile tools build
 
 bench: $(VENV)/.dev ## the figures: reader, flatten, s3writer, memory under backlog (table, JSON in bench/out/)
 	@$(PY) -m bench $(ARGS)
@@ -83,6 +98,25 @@ clean: ## remove what runs and tests left behind (the demo's lake too)
 
 distclean: clean ## and the environment
 	@rm -rf $(VENV) *.egg-info
+
+# --- containers -----------------------------------------------------------------------------------------------------
+
+OVERLAYS ?=
+COMPOSE = docker compose -f docker-compose.yml $(addprefix -f ,$(OVERLAYS))
+COMPOSE_DEMO = docker compose -f docker-compose.yml -f deploy/compose.demo.yml $(addprefix -f ,$(OVERLAYS))
+
+.env-there:
+	@test -f .env || { echo "Compose takes its settings from .env, and there is none yet: cp .env.example .env" >&2; exit 1; }
+
+# Where to look, and what to type next.
+define say_where
+running=$$($(1) ps --services); bucket=$$($(1) config --environment | sed -n 's/^S3_BUCKET=//p'); echo; \
+  for page in grafana:3000 prometheus:9090 seaweedfs:8333; do \
+    if echo "$$running" | grep -qx "$${page%:*}"; then printf '  %-12shttp://%s\n' "$${page%:*}" "$$($(1) port $${page%:*} $${page#*:})"; fi; \
+  done; \
+  echo; printf '  %s\n' "$(1) logs -f reader" "$(1) run --rm cryptoflow lake verify s3://$$bucket/lake" \
+    "$(1) up -d --no-recreate --scale flattener=3 --scale s3writer=2" "make down"
+endef
 
 # --- the environment: two stamps, so that the demo does not wait for the test tools -------------------------------
 
@@ -156,6 +190,6 @@ check-prometheus:
 	    $$promtool check rules --lint=all --lint-fatal rules/*.yml && $$promtool test rules tests/*.yml; } 2>&1) \
 	  && echo "  ok      promtool" || { echo "  FAILED  promtool"; echo "$$output"; exit 1; }
 
-.PHONY: help demo bench test test-unit test-contract test-integration test-spark test-e2e check format reference lock venv ci clean \
-  distclean $(CHECKS)
+.PHONY: help demo up up-demo down images bench test test-unit test-contract test-integration test-spark test-e2e check format \
+  reference lock venv ci clean distclean $(CHECKS)
 .DELETE_ON_ERROR:

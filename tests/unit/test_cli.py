@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cryptoflow import cli
 from shared.config_sources import Keys, read_dotenv
 from shared.errors import FatalError, RetryableError
-from shared.settings import Settings
+from shared.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,12 +112,17 @@ def test_without_an_extra_only_its_commands_are_missing_and_they_say_which_it_is
 
 
 def test_the_example_of_a_dotenv_names_only_variables_that_exist(tmp_path):
-    text = (ROOT / ".env.example").read_text()
-    assert not [line for line in text.splitlines() if line and not line.startswith("#")], (
-        "it must change nothing as it is"
-    )
-    named = re.sub(r"(?m)^# (?=[A-Z0-9_]+=)", "", text)
+    named = re.sub(r"(?m)^# (?=[A-Z0-9_]+=)", "", (ROOT / ".env.example").read_text())
     (tmp_path / "example").write_text(named)
     found = read_dotenv(Keys.of(Settings), tmp_path / "example")
     assert found.problems == []
     assert len(found.items) >= 8
+
+
+def test_the_example_of_a_dotenv_leaves_a_run_outside_of_containers_as_it_is():
+    own = load(environ={}, dotenv_path=ROOT / ".env.example")
+    plain = load(environ={}, dotenv_path=Path("none.env"))
+    credentials = {"bucket", "access_key_id", "secret_access_key"}
+    assert own.storage.s3.model_dump(exclude=credentials) == plain.storage.s3.model_dump(exclude=credentials)
+    assert not own.storage.s3.enabled
+    assert own.model_dump(exclude={"storage": {"s3"}}) == plain.model_dump(exclude={"storage": {"s3"}})
