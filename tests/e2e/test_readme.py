@@ -85,7 +85,7 @@ def test_the_commands_of_the_readme_record_a_lake_that_verifies(
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    for arguments in commands("Record a real exchange"):
+    for arguments in commands("Record a real exchange, without Docker"):
         if arguments[-1] == "&":
             own_port = [re.sub(r"metrics\.port=\d+", "metrics.port=0", word) for word in arguments[:-1]]
             command = [sys.executable, "-m", "cryptoflow.cli", *own_port]
