@@ -19,7 +19,7 @@ sys.stdout.write(urllib.request.urlopen(request, timeout=10).read().decode())
 class Exchange:
     """`compose` runs ``docker compose …`` and gives its output."""
 
-    def __init__(self, compose: Callable[..., Any]) -> None:
+    def __init__(self, compose: Callable[..., str]) -> None:
         self._compose = compose
 
     def counters(self) -> dict[str, Any]:
@@ -48,5 +48,4 @@ class Exchange:
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         text = "" if body is None else json.dumps(body)
-        told = self._compose("exec", "-T", "simulator", "python", "-c", ASK, method, path, text)
-        return dict(json.loads(getattr(told, "stdout", told)))
+        return dict(json.loads(self._compose("exec", "-T", "simulator", "python", "-c", ASK, method, path, text)))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cryptoflow.reference import DASHBOARDS
-from tests.prometheus import Prometheus
 from tests.support import ROOT, eventually_sync
 
 if TYPE_CHECKING:
     from cryptoflow.dashboards import Dashboard
+    from tests.prometheus import Prometheus
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("compose"), pytest.mark.timeout(600)]
 
@@ -24,7 +24,7 @@ JOBS = {"reader", "flattener", "s3writer", "prometheus"}
 
 @pytest.fixture(scope="module")
 def prometheus(stack) -> Prometheus:
-    return Prometheus(stack.prometheus_url)
+    return stack.prometheus
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each.name)

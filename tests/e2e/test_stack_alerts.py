@@ -1,7 +1,8 @@
 """Alerts against real faults: the cause is brought about in a running stack until Prometheus has the alert.
 
 Pending is enough: how long a state has to last is promtool's to test, as are the alerts whose cause takes longer than a
-minute or would harm the lake for good (deploy/prometheus/tests).
+minute or would harm the lake for good (deploy/prometheus/tests). By its name this file is the last that uses the stack: two
+readers of the same books are not what the others count on.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.simulated import Exchange
-from tests.prometheus import Prometheus
 from tests.support import eventually_sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.prometheus import Prometheus
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("compose"), pytest.mark.timeout(300)]
 
@@ -31,7 +33,7 @@ for _ in range(20):
 
 @pytest.fixture(scope="module")
 def prometheus(stack) -> Prometheus:
-    return Prometheus(stack.prometheus_url)
+    return stack.prometheus
 
 
 @pytest.fixture(scope="module")
