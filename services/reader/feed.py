@@ -278,4 +278,5 @@ class Feed:
                 task.cancel()
         for slot in self._slots:
             slot.stop(now_ns)
+        self._slot_of.clear()  # answers and gaps that come later concern nobody here
         self._report(now_ns)

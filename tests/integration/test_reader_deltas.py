@@ -238,3 +238,15 @@ async def test_twenty_handovers_cost_neither_a_gap_nor_a_repeat(line_of, exchang
     assert [gap["cause"] for hole in verdict.holes for gap in hole.gaps] == ["start", "stop"] * len(symbols["future"])
     assert not any(hole.lost for hole in verdict.holes)
     assert verdict.updates > 20 * 10 * 30
+
+
+async def test_an_answer_that_comes_while_the_reader_stops_costs_nothing(line_of, exchange, tmp_path) -> None:
+    simulator = exchange()
+    line = line_of(simulator, {"spot": ["BTCUSDT", "ETHUSDT"]}, polls={"interval_ms": 500})
+    await line.create_topics()
+    reader = line.start("reader")
+    await line.acknowledged(20, kind="fobd")
+    await control(simulator, "POST", "faults", {"kind": "delay", "args": {"seconds": 2}})
+    polls = "cryptoflow_polls_total"
+    await eventually(lambda: reader.metric(polls, reason="late") > 0, what="polls that wait for their answers")
+    assert reader.terminate() == 0, reader.tail()
