@@ -188,6 +188,10 @@ class ReaderSettings(Section):
     shard_ip: Word | None = Field(
         default=None, description="Run only the shard of this address (also SHARD_IP); null = all shards of this host."
     )
+    rebalance_on_ban: bool = Field(
+        default=False,
+        description="true = while the venue refuses a source address, or it has gone from the host, others of the same process ask for its symbols, each within its own budget. A venue may take that for evasion of its ban: yours to decide. An address that is missing at the start stays untouched: it may be on another host.",
+    )
 
 
 class ProcessorSettings(Section):

@@ -189,7 +189,7 @@ class World:
             self.now += 1
             self.delivered.append(event.number)
             self.received_ns.setdefault(event.number, self.now)
-            self.sync.update(event.ids, str(event.number).encode(), self.now, link)
+            self.sync.update(event.ids, str(event.number).encode(), self.now, link, None)
 
     def _garbled(self, link: int) -> None:
         if self._up and link == self._link:

@@ -95,7 +95,7 @@ class Symbol:
     def update(self, prev: int | None, last: int, first: int | None = None, *, size: int = 2) -> Symbol:
         """By pu and u; U is the id behind pu unless it is given."""
         ids = UpdateIds((prev or 0) + 1 if first is None else first, last, prev)
-        self.sync.update(ids, f"{last}".encode().ljust(size), self.now, self.link)
+        self.sync.update(ids, f"{last}".encode().ljust(size), self.now, self.link, f"10.0.1.{self.link}")
         return self
 
     def chain(self, *ids: int) -> Symbol:
@@ -126,7 +126,7 @@ class Symbol:
     def answer(self, last_update_id: int, *, sent: int | None = None) -> str:
         sent_ns = self._sent if sent is None else sent
         body = b'{"lastUpdateId":%d}' % last_update_id
-        return self.sync.anchor_arrived(Anchor(last_update_id, body, sent_ns, self.now, LIMIT), self.now)
+        return self.sync.anchor_arrived(Anchor(last_update_id, body, sent_ns, self.now, LIMIT, "10.0.0.9"), self.now)
 
     def fail(self) -> Symbol:
         self.sync.anchor_failed(self.now)

@@ -59,7 +59,7 @@ class Anchors:
         """A snapshot came."""
         if tracked.sync.stopped:
             return
-        anchor = Anchor(last_update_id, answer.body, answer.sent_ns, answer.recv_ns, self._limit)
+        anchor = Anchor(last_update_id, answer.body, answer.sent_ns, answer.recv_ns, self._limit, answer.ip)
         if tracked.sync.anchor_arrived(anchor, now_ns) == "stale":
             self._stale.inc()
         else:

@@ -57,10 +57,11 @@ class Anchor:
     sent_ns: int
     recv_ns: int
     limit: int
+    ip: str | None = None  # the source address it was asked from
 
 
 class BookSync:
-    """One symbol. `link` numbers are those of the websockets."""
+    """One symbol. `link` numbers are those of the websockets; `ip` is the source address it belongs to."""
 
     def __init__(
         self,
@@ -125,12 +126,12 @@ class BookSync:
         self._due.heard(now_ns)
         self._in_order(partial(self._subscribed, link, now_ns))
 
-    def update(self, ids: UpdateIds, payload: bytes, recv_ns: int, link: int) -> None:
-        """The next update of the stream."""
+    def update(self, ids: UpdateIds, payload: bytes, recv_ns: int, link: int, ip: str | None) -> None:
+        """The next update of the stream, and the source address it came to."""
         if self._hold is None:
-            self._take(ids, payload, recv_ns, link)
+            self._take(ids, payload, recv_ns, link, ip)
             return
-        self._hold.add(HeldUpdate(ids, payload, recv_ns, link))
+        self._hold.add(HeldUpdate(ids, payload, recv_ns, link, ip))
         self._due.heard(recv_ns)
         if self._ahead is not None:
             self._place_if_due(recv_ns)
@@ -236,7 +237,7 @@ class BookSync:
         if self.known_id is not None and self._undecided_since_ns is None:
             self._undecided_since_ns = now_ns
 
-    def _take(self, ids: UpdateIds, payload: bytes, recv_ns: int, link: int) -> None:
+    def _take(self, ids: UpdateIds, payload: bytes, recv_ns: int, link: int, ip: str | None) -> None:
         verdict = self._verdict(ids)
         if verdict == "repeat":
             self.repeats += 1
@@ -252,7 +253,7 @@ class BookSync:
         self._link = link
         if self._behind is not None and ids.last_id >= self._behind[0]:
             self._behind = None
-        self._emit(RawRecord(self.book, "update", payload, recv_ns, self._ip, link=link, last_id=ids.last_id))
+        self._emit(RawRecord(self.book, "update", payload, recv_ns, ip, link=link, last_id=ids.last_id))
 
     def _verdict(self, ids: UpdateIds) -> Verdict:
         if self._last_id is not None:
@@ -362,7 +363,7 @@ class BookSync:
             "snapshot",
             anchor.body,
             anchor.recv_ns,
-            self._ip,
+            anchor.ip,
             anchor.sent_ns,
             anchor.limit,
             self._link,

@@ -22,7 +22,7 @@ from shared.venues.base import SECOND_NS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from shared.venues.base import Reply, Venue
+    from shared.venues.base import Outcome, Reply, Venue
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 10.0
@@ -50,7 +50,10 @@ class Owner(Protocol):
 
 
 class Link:
-    """A connection. `run` ends when it does, and says why; it never raises for what the network or the venue did."""
+    """A connection. `run` ends when it does, and says why; it never raises for what the network or the venue did.
+
+    `ip` is the source address that `session` binds (None = the default route).
+    """
 
     def __init__(
         self,
@@ -60,14 +63,17 @@ class Link:
         *,
         owner: Owner,
         session: aiohttp.ClientSession,
+        ip: str | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.number = number
+        self.ip = ip
         self.opened_ns = clock()
         self.heard_ns = clock()  # the latest update; until there was one, the latest subscription
         self.updates = 0
         self.connected = False
         self.ended: str | None = None  # why
+        self.refusal: Outcome | None = None  # what the venue answered instead of a handshake
         self.subscribed: set[str] = set()  # streams the venue has acknowledged
         self._url = url
         self._venue = venue
@@ -132,6 +138,8 @@ class Link:
                 raise
             self.ended = self._closing
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, aiohttp.WSServerHandshakeError):
+                self.refusal = self._venue.classify(error.status, error.headers or {}, b"", self._clock(), symbol="")
             self.ended = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         finally:
             self.connected = False

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from services.reader.weight import Ticket
+from services.reader.weight import ANCHOR, LENT, Ticket
 from shared.venues.base import Outcome
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from services.reader.weight import WeightScheduler
     from shared.venues.base import MissCause, Reason, Venue
 
+MINUTE_MS = 60_000
 RESET_AFTER = 3
 """So many falling ids in a row are no stale body: the venue has started its count again."""
 
@@ -68,12 +69,19 @@ class Desk:
     ) -> None:
         self.venue = venue
         self.scheduler = scheduler
+        self.polled = 0  # symbols
         self._base = rest_url.rstrip("/")
         self._wake = wake
         self._open: dict[tuple[str | None, int], Request] = {}
         self._last_update_ids: dict[str, int] = {}
         self._falling: defaultdict[str, int] = defaultdict(int)
         self._served_ns: dict[str | None, int] = {}
+
+    def plan(self, symbols: int, limit: int, interval_ms: int) -> None:
+        """So many symbols are polled from now on: their weight is not lent to other addresses."""
+        self.polled = symbols
+        per_minute = symbols * self.venue.depth_weight(limit) * MINUTE_MS // interval_ms
+        self.scheduler.plan(self.venue.market, per_minute)
 
     def ask(self, symbol: str | None, limit: int, taker: Taker, *, priority: int, expires_ns: int) -> bool:
         """Ask for a book of `limit` levels a side, or for the list. False: a request for the same purpose is open.
@@ -95,6 +103,10 @@ class Desk:
             self._submit(request)
         self._wake()
         return True
+
+    def lend(self, request: Request, scheduler: WeightScheduler[Request]) -> None:
+        """Let it be sent from another address, by that one's budget."""
+        self._submit(request, scheduler)
 
     def url(self, request: Request) -> str:
         """What to GET."""
@@ -157,18 +169,21 @@ class Desk:
         """Whatever is missed while the venue refuses the address is missed for that."""
         return "ban" if self.scheduler.is_standing_down(now_ns) else cause
 
-    def _submit(self, request: Request) -> None:
+    def _submit(self, request: Request, lender: WeightScheduler[Request] | None = None) -> None:
         if request.ticket is not None:
             request.ticket.waiting = False
         weight = self.venue.instruments_weight if request.symbol is None else self.venue.depth_weight(request.limit)
+        priority = min(wish.priority for wish in request.wishes)
+        if lender is not None and priority > ANCHOR:
+            priority += LENT
         request.ticket = Ticket(
             request,
             weight,
             self._served_ns.get(request.symbol, 0),
             min(wish.expires_ns for wish in request.wishes),
-            min(wish.priority for wish in request.wishes),
+            priority,
         )
-        self.scheduler.submit(request.ticket)
+        (lender or self.scheduler).submit(request.ticket)
 
     def _after_resets(self, symbol: str, outcome: Outcome) -> Outcome:
         """A falling id is refused, but not for ever: a venue that counts anew would never be recorded again."""

@@ -26,12 +26,11 @@ from shared.venues.base import MINUTE_NS, SECOND_NS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    import aiohttp
-
     from services.reader.anchors import Anchors
     from services.reader.channel import Channel
     from services.reader.pressure import Pressure
     from services.reader.symbols import Selection
+    from services.reader.ways import Way, Ways
     from shared.errors import PoisonMessage
     from shared.venues.base import Venue
     from shared.venues.instruments import Instrument
@@ -40,8 +39,6 @@ STEP_SECONDS = 0.1
 NO_LIST_SECONDS = 10.0
 REPORT_EVERY_STEPS = 10
 LINKS_END_SECONDS = 3.0
-CONNECT_SHARE = 0.8
-"""Of the venue's connection attempts: others may use the address."""
 BURIED_PER_MINUTE = 100
 """Frames that are no update are kept as dead letters up to so many; all are counted."""
 UNKNOWN_SYMBOL = "unknown"
@@ -63,7 +60,7 @@ class StreamPlan:
 
 
 class Feed:
-    """All of it. `numbers` are those of the websockets of this process; `ip` None = the default route."""
+    """All of it. `numbers` are those of the websockets of this process; `way` is where they go out from as a rule."""
 
     def __init__(
         self,
@@ -71,8 +68,8 @@ class Feed:
         plan: StreamPlan,
         selection: Selection,
         *,
-        ip: str | None,
-        session: aiohttp.ClientSession,
+        way: Way,
+        ways: Ways,
         channel: Channel,
         pressure: Pressure,
         anchors: Anchors,
@@ -82,8 +79,9 @@ class Feed:
         self._venue = venue
         self._plan = plan
         self._selection = selection
-        self._ip = ip
-        self._session = session
+        self._way = way
+        self._ways = ways
+        self._ip = way.ip
         self._channel = channel
         self._pressure = pressure
         self._anchors = anchors
@@ -91,18 +89,19 @@ class Feed:
         self._ready = ready
         self._slots: list[Slot] = []
         self._slot_of: dict[str, Slot] = {}
-        self._connects = Pace(int(venue.connects_per_five_minutes * CONNECT_SHARE), 5 * MINUTE_NS)
         self._buried = Pace(BURIED_PER_MINUTE, MINUTE_NS)
         self._tasks: asyncio.TaskGroup
-        self._links: set[asyncio.Task[str]] = set()
+        self._links: dict[asyncio.Task[str], tuple[Link, Way]] = {}
+        self._taken_over = 0  # symbols whose updates come over another address
         self._listed = False
         self._stopping = False
         self._said: tuple[bool, str] | None = None
-        self._open_connections = metrics.CONNECTIONS.labels(venue.exchange, venue.market, ip or "default")
-        self._wanted_connections = metrics.CONNECTIONS_WANTED.labels(venue.exchange, venue.market, ip or "default")
-        self._subscribed = metrics.SYMBOLS_SUBSCRIBED.labels(venue.exchange, venue.market, ip or "default")
-        self._silent = metrics.SYMBOLS_SILENT.labels(venue.exchange, venue.market, ip or "default")
-        self._unanchored = metrics.SYMBOLS_WITHOUT_ANCHOR.labels(venue.exchange, venue.market, ip or "default")
+        names = venue.exchange, venue.market, way.ip or "default"
+        self._open_connections = metrics.CONNECTIONS.labels(*names)
+        self._wanted_connections = metrics.CONNECTIONS_WANTED.labels(*names)
+        self._subscribed = metrics.SYMBOLS_SUBSCRIBED.labels(*names)
+        self._silent = metrics.SYMBOLS_SILENT.labels(*names)
+        self._unanchored = metrics.SYMBOLS_WITHOUT_ANCHOR.labels(*names)
         self._received = metrics.UPDATES_RECEIVED.labels(venue.exchange, venue.market)
         self._dropped = {
             reason: metrics.UPDATES_DROPPED.labels(venue.exchange, venue.market, reason)
@@ -208,14 +207,24 @@ class Feed:
         )
 
     def _open_link(self, slot: Slot, now_ns: int) -> Link | None:
-        if not self._connects.take(now_ns):
+        way = self._ways.for_websocket(self._way, self._venue, now_ns)
+        if way is None:
             return None
         url = self._plan.url.rstrip("/") + self._venue.stream_path
-        link = Link(next(self._numbers), url, self._venue, owner=slot, session=self._session)
+        link = Link(next(self._numbers), url, self._venue, owner=slot, session=way.session, ip=way.ip)
         task = self._tasks.create_task(link.run())
-        self._links.add(task)
-        task.add_done_callback(self._links.discard)
+        self._links[task] = link, way
+        way.websockets += 1
+        task.add_done_callback(self._link_ended)
         return link
+
+    def _link_ended(self, task: asyncio.Task[str]) -> None:
+        link, way = self._links.pop(task)
+        way.websockets -= 1
+        if link.refusal is not None:
+            way.refused(self._venue, link.refusal, time.time_ns())
+        elif link.updates:
+            way.opened(self._venue)
 
     def _emit(self, record: RawRecord) -> None:
         if record.type == "gap":
@@ -232,7 +241,12 @@ class Feed:
             self._channel.put(RawRecord(book, "dead", payload, recv_ns, self._ip, link=link, error=error))
 
     def _step(self, now_ns: int) -> None:
+        for link, way in self._links.values():
+            if way.missing:
+                link.close("the source address has gone")
         for slot in self._slots:
+            if _is_away(slot, self._ip) and self._ways.is_back(self._way, self._venue, now_ns):
+                slot.retire(now_ns)
             slot.step(now_ns)
             if not self._pressure.overflowed:
                 self._anchors.ask(slot.tracked.values(), now_ns)
@@ -254,7 +268,19 @@ class Feed:
             repeats += each.sync.repeats
             each.sync.repeats = 0
         self._dropped["repeat"].inc(repeats)
+        self._show_taken_over()
         self._show_ready()
+
+    def _show_taken_over(self) -> None:
+        """Said when it begins and when it ends."""
+        before = self._taken_over
+        self._taken_over = sum(len(slot.tracked) for slot in self._slots if _is_away(slot, self._ip))
+        names = self._venue.exchange, self._venue.market, self._ip or "default"
+        metrics.SYMBOLS_TAKEN_OVER.labels("fobd", *names).set(self._taken_over)
+        if bool(before) != bool(self._taken_over):
+            say = log.warning if self._taken_over else log.info
+            event = "streams taken over" if self._taken_over else "streams taken over no more"
+            say(event, exchange=names[0], market=names[1], ip=self._ip, symbols=self._taken_over or before)
 
     def _show_ready(self) -> None:
         """Said when it changes."""
@@ -280,3 +306,8 @@ class Feed:
             slot.stop(now_ns)
         self._slot_of.clear()  # answers and gaps that come later concern nobody here
         self._report(now_ns)
+
+
+def _is_away(slot: Slot, ip: str | None) -> bool:
+    """Whether its symbols' updates come over another address than this one."""
+    return slot.primary is not None and slot.primary.ip != ip

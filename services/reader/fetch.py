@@ -35,6 +35,7 @@ class Answer:
     body: bytes
     sent_ns: int
     recv_ns: int
+    ip: str | None = None  # the source address it was asked from; None = the default route
 
 
 class FetchFailed(Exception):
@@ -91,7 +92,7 @@ class Source:
                 failure = await _read(response, body, max_body_bytes)
                 if failure is not None and response.status == _OK:
                     raise failure
-                return Answer(response.status, response.headers, bytes(body), sent[0], time.time_ns())
+                return Answer(response.status, response.headers, bytes(body), sent[0], time.time_ns(), self.ip)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _named(error) from error
 

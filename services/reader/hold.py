@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 class HeldUpdate(NamedTuple):
-    """An update as it was received. `link`: the number of its websocket."""
+    """An update as it was received. `link`: the number of its websocket; `ip`: from where that was opened."""
 
     ids: UpdateIds
     payload: bytes
     recv_ns: int
     link: int
+    ip: str | None
 
 
 class Hold:

@@ -38,7 +38,7 @@ class Ledger:
 
     def snapshot(self, book: Book, answer: Answer, limit: int, now_ns: int) -> bool:
         """Take a good answer into the queue, the gap before it included. False = no room: counted as a miss."""
-        record = RawRecord(book, "snapshot", answer.body, answer.recv_ns, self._ip, answer.sent_ns, limit)
+        record = RawRecord(book, "snapshot", answer.body, answer.recv_ns, answer.ip, answer.sent_ns, limit)
         self._size_bytes[book] = record.size_bytes
         gap = self._runs.before_snapshot(book)
         if not self._channel.offer(record, after=None if gap is None else self._record(book, gap, now_ns)):

@@ -27,7 +27,9 @@ from services.reader.reach import Reach
 from services.reader.requests import Requester
 from services.reader.shards import plan
 from services.reader.snapshots import Polls
+from services.reader.ways import Way, Ways
 from shared import metrics, topics
+from shared.log import get_logger
 from shared.service import release
 from shared.venues import venue
 from shared.venues.base import REASONS
@@ -36,13 +38,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from services.reader.channel import Channel
-    from services.reader.shards import Market, Shard
+    from services.reader.shards import Market, Plan, Shard
     from shared.messages import Book
     from shared.service import Lifecycle
     from shared.settings import MarketSettings, Settings
     from shared.venues.instruments import Instrument
 
 GC_OBJECTS = 50_000
+
+log = get_logger(__name__)
 
 
 @dataclass
@@ -57,13 +61,18 @@ class Line:
     pressure: Pressure
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     feeds: list[Feed] = field(default_factory=list)
+    ways: Ways = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ways = Ways(rebalance=self.settings.reader.rebalance_on_ban, ready=self.lifecycle.ready)
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Records until told to stop, then drains. Raises `FatalError` if what was received could not all be handed over."""
     # As in the flattener: what waits for Kafka is many objects, none in a cycle, not to be searched every 700 new ones.
     gc.set_threshold(GC_OBJECTS)
-    shards = plan(settings)
+    planned = plan(settings)
+    _show(planned)
     metrics.show_zeros("cryptoflow_dead_letters_total", stage=["reader"])
     if await lifecycle.unless_stopped(topics.require(settings, lifecycle)) is None:
         return
@@ -81,9 +90,13 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
         snapshots.start(tasks)
         deltas.start(tasks)
         try:
-            async with AsyncExitStack() as stack, asyncio.TaskGroup() as recording:
-                for shard in shards:
-                    recording.create_task(_record(line, shard, *await _connections(settings, shard, stack)))
+            async with AsyncExitStack() as stack:
+                ways = [await _way_out(line, shard, stack) for shard in planned.shards]
+                watching = tasks.create_task(line.ways.watch(time.time_ns))
+                async with asyncio.TaskGroup() as recording:
+                    for shard, way in zip(planned.shards, ways, strict=True):
+                        recording.create_task(_record(line, shard, way))
+                watching.cancel()
             async with asyncio.TaskGroup() as draining:
                 draining.create_task(snapshots.drain())
                 draining.create_task(deltas.drain())
@@ -92,13 +105,26 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
             await asyncio.gather(snapshots.stop(), deltas.stop())
 
 
-async def _connections(settings: Settings, shard: Shard, stack: AsyncExitStack) -> tuple[Source, aiohttp.ClientSession]:
-    """For REST and for websockets, both from the shard's address."""
+def _show(planned: Plan) -> None:
+    metrics.SHARDS_CONFIGURED.set(len(planned.shards) + len(planned.others))
+    metrics.SHARDS_RUNNING.set(len(planned.shards))
+    if planned.others:
+        log.warning(
+            "shards of others",
+            skipped=list(planned.others),
+            running=[shard.ip for shard in planned.shards],
+            why="not an address of this host, or not reader.shard_ip: another reader has to run them",
+        )
+
+
+async def _way_out(line: Line, shard: Shard, stack: AsyncExitStack) -> Way:
+    """Requests and websockets, both from the shard's address; all its markets share the requests' budget."""
+    reader, lifecycle = line.settings.reader, line.lifecycle
     agent = f"cryptoflow/{release()}"
     source = Source(
         shard.ip,
-        timeout_seconds=settings.reader.request_timeout_seconds,
-        max_connections=settings.reader.max_connections,
+        timeout_seconds=reader.request_timeout_seconds,
+        max_connections=reader.max_connections,
         user_agent=agent,
     )
     session = aiohttp.ClientSession(
@@ -107,36 +133,36 @@ async def _connections(settings: Settings, shard: Shard, stack: AsyncExitStack) 
         headers={"User-Agent": agent},
         trust_env=False,
     )
-    return await stack.enter_async_context(source), await stack.enter_async_context(session)
-
-
-async def _record(line: Line, shard: Shard, source: Source, session: aiohttp.ClientSession) -> None:
-    """One shard, until told to stop: all its markets share the requests' budget and connections."""
-    reader, lifecycle = line.settings.reader, line.lifecycle
-    markets = {
-        (exchange, market): found
-        for exchange, market, found in line.settings.source.markets()
-        if (exchange, market) in {*shard.snapshots, *shard.deltas}
-    }
-    reach = Reach(shard.ip, [venue(*market) for market in markets], reader.gap_after_seconds, lifecycle.ready)
+    await stack.enter_async_context(source)
+    await stack.enter_async_context(session)
+    reach = Reach(shard.ip, [venue(*market) for market in shard.markets], reader.gap_after_seconds, lifecycle.ready)
     requester = Requester(
         source,
         reach,
         weight_share=reader.weight_share,
         max_connections=reader.max_connections,
         beat=lifecycle.beat,
+        substitute=line.ways.for_request,
     )
+    return line.ways.add(Way(requester, session))
+
+
+async def _record(line: Line, shard: Shard, way: Way) -> None:
+    """One shard, until told to stop."""
+    reader, lifecycle = line.settings.reader, line.lifecycle
     ledger = Ledger(line.snapshots, shard.ip, reader.gap_after_seconds)
     polls: list[Polls] = []
     async with asyncio.TaskGroup() as tasks:
-        for market, found in markets.items():
-            poll, feed = _market(line, shard, market, found, requester=requester, ledger=ledger, session=session)
+        for exchange, market, found in line.settings.source.markets():
+            if (exchange, market) not in shard.markets:
+                continue
+            poll, feed = _market(line, shard, (exchange, market), found, way=way, ledger=ledger)
             if poll is not None:
                 polls.append(poll)
             if feed is not None:
                 line.feeds.append(feed)
                 tasks.create_task(feed.run(lifecycle.stopping))
-        await requester.run(lifecycle.stopping)
+        await way.requester.run(lifecycle.stopping)
         for poll in polls:
             poll.stop(time.time_ns())
 
@@ -147,14 +173,13 @@ def _market(
     market: Market,
     found: MarketSettings,
     *,
-    requester: Requester,
+    way: Way,
     ledger: Ledger,
-    session: aiohttp.ClientSession,
 ) -> tuple[Polls | None, Feed | None]:
     """What is recorded of one market from one shard, wired to its desk."""
     adapter, reader, now_ns = venue(*market), line.settings.reader, time.time_ns()
     metrics.show_zeros("reader", exchange=[adapter.exchange], market=[adapter.market], reason=REASONS)
-    desk = requester.desk(adapter, found.rest_url)
+    desk = way.requester.desk(adapter, found.rest_url)
     selected, streamed = shard.snapshots.get(market), shard.deltas.get(market)
     snapshots, delta = found.orderbook.snapshots, found.orderbook.delta
     on_listed = [line.listings.of(adapter)]
@@ -173,8 +198,8 @@ def _market(
             adapter,
             streams,
             streamed,
-            ip=shard.ip,
-            session=session,
+            way=way,
+            ways=line.ways,
             channel=line.deltas,
             pressure=line.pressure,
             anchors=Anchors(desk, delta.limit),
@@ -198,8 +223,8 @@ def _market(
             polls_.follow(chosen.explicit | chosen.of({item.symbol for item in listed if item.trading}), recv_ns)
 
         on_listed.append(follow)
-        requester.works.append(polls)
+        way.requester.works.append(polls)
     explicit = frozenset().union(*(each.explicit for each in (selected, streamed) if each is not None))
     instruments = Instruments(desk, explicit, on_listed, interval_seconds=reader.instruments_interval, now_ns=now_ns)
-    requester.works.append(instruments)
+    way.requester.works.append(instruments)
     return polls, feed

@@ -43,6 +43,11 @@ class Shard:
     snapshots: Mapping[Market, Selection]
     deltas: Mapping[Market, Selection]
 
+    @property
+    def markets(self) -> frozenset[Market]:
+        """Those of which anything is recorded."""
+        return frozenset((*self.snapshots, *self.deltas))
+
 
 @dataclass(frozen=True, slots=True)
 class Configured:
@@ -94,11 +99,16 @@ def is_local(ip: str) -> bool:
     return True
 
 
-def plan(settings: Settings, local: Callable[[str], bool] = is_local) -> list[Shard]:
-    """The shards this process runs. Raises `ConfigError` with every problem: the file, the symbols, the limits.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The shards this process runs, and the addresses of those it leaves to others that share the file."""
 
-    With `local` always true it is the plan of all hosts that share the file.
-    """
+    shards: Sequence[Shard]
+    others: Sequence[str] = ()
+
+
+def plan(settings: Settings, local: Callable[[str], bool] = is_local) -> Plan:
+    """What this process runs. Raises `ConfigError` with every problem: the file, the symbols, the limits."""
     configured = Configured.of(settings)
     problems = [f"{key}: {why}" for key, why in refusals(settings)]
     if not configured.snapshots and not configured.deltas:
@@ -107,11 +117,13 @@ def plan(settings: Settings, local: Callable[[str], bool] = is_local) -> list[Sh
     try:
         content = None if reader.ip_shards_file is None else read_shards(reader.ip_shards_file)
         shards = plan_shards(content, configured, list(VENUES), shard_ip=reader.shard_ip, local=local)
+        every = plan_shards(content, configured, list(VENUES), local=lambda _: True)
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems]) from None
     if problems:
         raise ConfigError(problems)
-    return shards
+    mine = {shard.ip for shard in shards}
+    return Plan(shards, [shard.ip for shard in every if shard.ip is not None and shard.ip not in mine])
 
 
 def read_shards(path: Path) -> object:

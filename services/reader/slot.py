@@ -102,6 +102,10 @@ class Slot:
         self.tracked.pop(symbol).sync.stop(now_ns)
         self._want()
 
+    def retire(self, now_ns: int) -> None:
+        """Hand the primary over as soon as can be."""
+        self._retire_ns = min(self._retire_ns, now_ns)
+
     def stop(self, now_ns: int) -> None:
         """All connections have ended: what is held goes out, and the ends are told."""
         for symbol in list(self.tracked):
@@ -130,7 +134,7 @@ class Slot:
             if tracked is None:
                 self.unwanted += 1
             elif link is self._primary:
-                tracked.sync.update(frame.ids, payload, recv_ns, link.number)
+                tracked.sync.update(frame.ids, payload, recv_ns, link.number, link.ip)
             elif self._standby is not None and link is self._standby.link:
                 self._standby.add(tracked.sync, Waiting(frame.ids, payload, recv_ns))
         elif type(frame) is Reply:
@@ -213,19 +217,20 @@ class Slot:
         """The standby is the primary from here on."""
         standby, self._standby = self._standby, None
         assert standby is not None
-        old, self._primary = self._primary, standby.link
-        self._retire_ns = self._primary.opened_ns + int(self._max_age_ns * (0.9 + 0.1 * self._random()))
+        old, link = self._primary, standby.link
+        self._primary = link
+        self._retire_ns = link.opened_ns + int(self._max_age_ns * (0.9 + 0.1 * self._random()))
         if standby.spoiled:
             self._suspect("malformed")
         for tracked in self.tracked.values():
             for update in standby.take(tracked.sync):
-                tracked.sync.update(update.ids, update.payload, update.recv_ns, self._primary.number)
+                tracked.sync.update(update.ids, update.payload, update.recv_ns, link.number, link.ip)
         self.overlaps += standby.overlaps
         if old is not None:
             old.close("handed over")
             metrics.CONNECTIONS_ENDED.labels(self._venue.exchange, self._venue.market, "planned").inc()
         metrics.HANDOVERS.labels(self._venue.exchange, self._venue.market, how).inc()
-        log.info("connection handed over", how=how, link=self._primary.number, symbols=len(self.tracked))
+        log.info("connection handed over", how=how, link=link.number, symbols=len(self.tracked))
 
     def _tick(self, now_ns: int) -> None:
         primary = self._primary

@@ -59,6 +59,7 @@ class Polls:
         self._ledger.tell_start(map(self._book, sorted(wanted - self._symbols)), now_ns)
         self._symbols = wanted
         self._schedule = PollSchedule(tuple(wanted), self._interval_ms, now_ns)
+        self._desk.plan(len(wanted), self._limit, self._interval_ms)
 
     def ask(self, now_ns: int) -> None:
         """Ask for what is due."""

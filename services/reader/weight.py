@@ -7,7 +7,8 @@ response says what the venue has counted. So
 2. what the venue says about the running minute is believed where it is higher: others may share the address;
 3. a lower priority number goes first, then who was served longest ago: where a plan is too dense for the budget, all
    are served less often, and none never. A heavy request is not overtaken by light ones;
-4. who waits longer than its own time gives up, so nothing queues beyond one interval.
+4. who waits longer than its own time gives up, so nothing queues beyond one interval;
+5. work of another address (`LENT`) comes last, and of each minute only gets what the polls planned here leave over.
 
 Pure: no I/O, no task, the time is an argument (ns since the epoch). Never decides what a gap is.
 """
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 URGENT, ANCHOR, REFRESH, POLL = 0, 1, 2, 3
 """Priorities: what the line stands on (instrument lists); anchors after gaps; other anchors; then the polls."""
+LENT = 4
+"""Added to the last two where an address asks in another's place: behind all its own."""
 
 T = TypeVar("T")
 
@@ -58,6 +61,7 @@ class WeightScheduler(Generic[T]):
         self._queue: list[tuple[int, int, int, Ticket[T]]] = []
         self._expiries: list[tuple[int, int, Ticket[T]]] = []
         self._tickets = 0
+        self._planned: dict[Hashable, int] = {}
         self._held_until_ns = 0
         self._standing_down_until_ns = 0
 
@@ -90,6 +94,18 @@ class WeightScheduler(Generic[T]):
         """The limit as one market's instrument list states it."""
         self._learned[market] = limit
 
+    def plan(self, market: Hashable, weight_per_minute: int) -> None:
+        """What this address's own polls of a market will take: no work of others is to cost it."""
+        self._planned[market] = weight_per_minute
+
+    def spare(self, now_ns: int) -> int:
+        """Weight that may be spent now for another address; 0 where it is refused or held itself."""
+        self._roll(now_ns)
+        if now_ns < self._stopped_until_ns():
+            return 0
+        lent = sum(entry[3].weight for entry in self._queue if entry[3].waiting and entry[0] >= LENT)
+        return max(0, self._room(LENT, now_ns) - lent)
+
     def hold(self, until_ns: int) -> None:
         """Send nothing until then: the budget is spent, by the venue's count."""
         self._held_until_ns = max(self._held_until_ns, until_ns)
@@ -107,6 +123,11 @@ class WeightScheduler(Generic[T]):
         self._tickets += 1
         heappush(self._queue, (ticket.priority, ticket.served_ns, self._tickets, ticket))
         heappush(self._expiries, (ticket.expires_ns, self._tickets, ticket))
+
+    @property
+    def next(self) -> Ticket[T] | None:
+        """Who is to send next."""
+        return self._head()
 
     def expire(self, now_ns: int, connections: int) -> list[tuple[Ticket[T], Reason]]:
         """Who gives up now, and why: its time is over, or it is heavier than the whole budget."""
@@ -127,7 +148,9 @@ class WeightScheduler(Generic[T]):
         granted: list[Ticket[T]] = []
         if now_ns < self._stopped_until_ns():
             return granted
-        while len(granted) < connections and (head := self._head()) and self._used + head.weight <= self.budget:
+        while len(granted) < connections and (head := self._head()):
+            if head.weight > self._room(head.priority, now_ns):
+                break
             head.waiting = False
             head.minute = self._minute
             self._used += head.weight
@@ -155,11 +178,17 @@ class WeightScheduler(Generic[T]):
         if head and connections > 0:
             if now_ns < self._stopped_until_ns():
                 times.append(self._stopped_until_ns())
-            elif self._used + head.weight > self.budget:
+            elif head.weight > self._room(head.priority, now_ns):
                 times.append((self._minute + 1) * MINUTE_NS)
             else:
                 times.append(now_ns)
         return min(times, default=None)
+
+    def _room(self, priority: int, now_ns: int) -> int:
+        """Weight that is left in this minute for work of this priority."""
+        left_ns = MINUTE_NS - now_ns % MINUTE_NS
+        planned = sum(self._planned.values()) if priority >= LENT else 0
+        return self.budget - self._used - planned * left_ns // MINUTE_NS
 
     def _why(self, now_ns: int, connections: int) -> Reason:
         if self.is_standing_down(now_ns):

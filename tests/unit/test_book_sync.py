@@ -40,7 +40,7 @@ def test_updates_that_chain_are_published_as_they_came() -> None:
     assert symbol.told == ["update 107"]
     record = symbol.records[-1]
     assert (record.book, record.type, record.value) == (BOOK, "update", b"107")
-    assert (record.recv_ns, record.ip, record.link, record.last_id) == (symbol.now, "10.0.0.1", 1, 107)
+    assert (record.recv_ns, record.ip, record.link, record.last_id) == (symbol.now, "10.0.1.1", 1, 107)
 
 
 def test_a_skipped_update_is_one_gap_before_the_next_and_an_anchor_is_wanted_at_once() -> None:

@@ -47,7 +47,7 @@ def test_an_anchor_is_published_as_it_was_received() -> None:
     record = symbol.records[-1]
     assert (record.type, record.value, record.last_id) == ("snapshot", b'{"lastUpdateId":100}', 100)
     assert (record.sent_ns, record.recv_ns, record.limit) == (sent, symbol.now, LIMIT)
-    assert (record.ip, record.link) == ("10.0.0.1", 1)
+    assert (record.ip, record.link) == ("10.0.0.9", 1), "the address it was asked from"
 
 
 def test_the_first_anchor_lies_behind_the_updates_it_holds() -> None:
@@ -322,3 +322,9 @@ def test_an_anchor_that_waits_at_the_end_goes_out() -> None:
     symbol.answer(107)
     symbol.sync.stop(symbol.now)
     assert symbol.told == ["update 103", "anchor 107", "gap stop 107..?"]
+
+
+def test_updates_that_waited_are_published_with_the_addresses_they_came_to() -> None:
+    symbol = asked().chain(100, 105).lost().back().chain(105, 110)
+    assert symbol.wait(HOLD).told == ["update 105", "update 110"]
+    assert [(record.link, record.ip) for record in symbol.records[-2:]] == [(1, "10.0.1.1"), (2, "10.0.1.2")]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from services.reader.desk import Desk
 from services.reader.fetch import Answer
-from services.reader.weight import ANCHOR, POLL, WeightScheduler
+from services.reader.weight import ANCHOR, LENT, POLL, REFRESH, WeightScheduler
 from shared.venues import venue
-from shared.venues.base import SECOND_NS, Outcome
+from shared.venues.base import MINUTE_NS, SECOND_NS, Outcome
 
 NOW = 1_790_000_000 * SECOND_NS
 FUTURE = venue("binance", "future")
@@ -135,3 +135,59 @@ def test_the_same_purpose_is_served_once_at_a_time() -> None:
     assert not ask(desk, Wants("anchor"))
     finish(desk, request)
     assert ask(desk, Wants("anchor"))
+
+
+def lent(desk: Desk, scheduler: WeightScheduler) -> WeightScheduler:
+    """What waits, given to another address."""
+    other = WeightScheduler(2400, 1.0)
+    while ticket := scheduler.next:
+        desk.lend(ticket.what, other)
+    return other
+
+
+def test_what_is_lent_is_sent_by_the_others_budget_alone_and_told_to_who_asked() -> None:
+    desk, scheduler = made()
+    poll = Wants("poll")
+    ask(desk, poll)
+    other = lent(desk, scheduler)
+    assert grant(desk, scheduler) == []
+    [request] = grant(desk, other)
+    finish(desk, request)
+    assert poll.told == [("sent",), ("took", BODY.body, 7)]
+    assert (scheduler.used(NOW), other.used(NOW)) == (0, 20)
+
+
+def test_of_what_is_lent_anchors_after_gaps_keep_their_place_and_the_rest_goes_behind_the_others_own() -> None:
+    desk, scheduler = made()
+    for symbol, priority in (("gap", ANCHOR), ("hourly", REFRESH), ("poll", POLL)):
+        ask(desk, Wants("anchor"), symbol=symbol, priority=priority)
+    other = lent(desk, scheduler)
+    found = {ticket.what.symbol: ticket.priority for ticket in other.take(NOW, 10)}
+    assert found == {"gap": ANCHOR, "hourly": REFRESH + LENT, "poll": POLL + LENT}
+
+
+def test_a_lent_poll_that_nobody_could_send_is_missed_for_the_ban() -> None:
+    desk, scheduler = made()
+    poll = Wants("poll")
+    ask(desk, poll, seconds=1)
+    scheduler.stand_down(NOW + 60 * SECOND_NS)
+    other = lent(desk, scheduler)
+    [(ticket, reason)] = other.expire(NOW + 2 * SECOND_NS, 10)
+    desk.expired(ticket.what, reason, NOW + 2 * SECOND_NS)
+    assert poll.told == [("missed", "no_weight", "ban")]
+    assert scheduler.next is None
+
+
+def test_an_anchor_that_joins_a_lent_poll_takes_it_back_to_be_given_away_anew() -> None:
+    desk, scheduler = made()
+    ask(desk, Wants("poll"))
+    other = lent(desk, scheduler)
+    ask(desk, Wants("anchor"), priority=ANCHOR)
+    assert other.next is None
+    assert scheduler.next.priority == ANCHOR
+
+
+def test_the_polls_that_are_planned_are_kept_from_others() -> None:
+    desk, scheduler = made()
+    desk.plan(60, 1000, 60_000)
+    assert scheduler.spare(NOW // MINUTE_NS * MINUTE_NS) == 2400 - 60 * 20

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import yaml
 
 from services.reader.shards import Configured, Shard, is_local, plan, plan_shards, read_shards
 from shared.errors import ConfigError
@@ -224,7 +225,7 @@ def enabled(kind: str, market: str, value: str = "true") -> dict[str, str]:
 
 
 def test_the_plan_of_the_settings_holds_every_enabled_market_of_each_kind(tmp_path) -> None:
-    (found,) = plan(settings(tmp_path, **enabled("snapshots", "spot"), **enabled("delta", "inverse")))
+    (found,) = plan(settings(tmp_path, **enabled("snapshots", "spot"), **enabled("delta", "inverse"))).shards
     assert set(found.snapshots) == {FUTURE, SPOT}
     assert set(found.deltas) == {FUTURE, ("binance", "inverse")}
 
@@ -274,8 +275,30 @@ def test_what_the_venue_refuses_of_deltas_is_said_with_its_key(tmp_path, changes
 
 
 def test_deltas_alone_are_something_to_do(tmp_path) -> None:
-    (found,) = plan(settings(tmp_path, **enabled("snapshots", "future", "false")))
+    (found,) = plan(settings(tmp_path, **enabled("snapshots", "future", "false"))).shards
     assert (set(found.snapshots), set(found.deltas)) == (set(), {FUTURE})
+
+
+THREE = [("192.0.2.1", ["BTCUSDT"]), ("192.0.2.2", ["ETHUSDT"]), ("192.0.2.3", []), ("192.0.2.4", ["*"])]
+
+
+@pytest.mark.parametrize(
+    ("here", "shard_ip", "mine", "others"),
+    [
+        pytest.param(["192.0.2.1", "192.0.2.2"], None, ["192.0.2.1", "192.0.2.2"], ["192.0.2.4"], id="of other hosts"),
+        pytest.param(["192.0.2.1", "192.0.2.2"], "192.0.2.2", ["192.0.2.2"], ["192.0.2.1", "192.0.2.4"], id="SHARD_IP"),
+    ],
+)
+def test_what_is_left_to_other_readers_is_known_by_address_and_a_shard_of_nothing_is_nobodys(
+    tmp_path, here, shard_ip, mine, others
+) -> None:
+    path = tmp_path / "ip_shards.yml"
+    path.write_text(yaml.safe_dump({"shards": [{"ip": ip, "binance_future_symbols": ids} for ip, ids in THREE]}))
+    changes = {"reader__ip_shards_file": str(path), SOURCE.format("future", "snapshots", "symbols"): '["*USDT"]'}
+    if shard_ip is not None:
+        changes["reader__shard_ip"] = shard_ip
+    found = plan(settings(tmp_path, **changes), local=lambda ip: ip in here)
+    assert ([shard.ip for shard in found.shards], list(found.others)) == (mine, others)
 
 
 def test_a_limit_the_venue_refuses_and_a_bad_file_are_reported_together(tmp_path) -> None:
@@ -310,6 +333,6 @@ def test_the_example_file_fits_the_default_symbols(tmp_path) -> None:
         for key, value in enabled(kind, market).items()
     }
     example = Path(__file__).parents[2] / "config" / "ip_shards.yml"
-    found = plan(settings(tmp_path, reader__ip_shards_file=str(example), **everything), local=lambda _: True)
+    found = plan(settings(tmp_path, reader__ip_shards_file=str(example), **everything), local=lambda _: True).shards
     assert len(found) == 2
     assert {market for one in found for market in one.deltas} == set(KNOWN)

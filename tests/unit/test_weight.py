@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.reader.weight import POLL, URGENT, Ticket, WeightScheduler
+from services.reader.weight import ANCHOR, LENT, POLL, URGENT, Ticket, WeightScheduler
 from shared.venues.base import MINUTE_NS, SECOND_NS
 
 T0 = 1_000 * MINUTE_NS
@@ -227,3 +227,44 @@ def test_where_the_plan_is_too_dense_all_are_served_less_often_and_none_never(sy
             scheduler.finish(one, now_ns, None)
     fair = min(minutes * affordable / symbols, minutes * 60 / interval_s)
     assert min(served.values()) >= fair / 2 - 1
+
+
+def test_work_of_another_address_goes_last() -> None:
+    scheduler = WeightScheduler(100, 1.0)
+    for name, priority in (("lent", POLL + LENT), ("own", POLL), ("lent, after a gap", ANCHOR)):
+        scheduler.submit(ticket(name, priority=priority))
+    assert granted(scheduler, T0) == ["lent, after a gap", "own", "lent"]
+
+
+@pytest.mark.parametrize(
+    ("second", "planned", "spare"),
+    [
+        pytest.param(0, {}, 100, id="nothing planned: all of it"),
+        pytest.param(0, {"future": 60}, 40, id="a whole minute of polls is kept"),
+        pytest.param(45, {"future": 60}, 85, id="what is left of the minute"),
+        pytest.param(30, {"future": 60, "inverse": 40}, 50, id="of all markets of the group"),
+        pytest.param(0, {"future": 160}, 0, id="planned above the budget"),
+    ],
+)
+def test_others_are_lent_what_the_own_polls_leave_of_the_minute(second, planned, spare) -> None:
+    scheduler = WeightScheduler(100, 1.0)
+    for market, weight in planned.items():
+        scheduler.plan(market, weight)
+    now_ns = T0 + second * SECOND_NS
+    assert scheduler.spare(now_ns) == spare
+    for number in range(11):
+        scheduler.submit(ticket(str(number), weight=10, priority=POLL + LENT))
+    assert len(granted(scheduler, now_ns)) == spare // 10
+    scheduler.submit(ticket("own", weight=10))
+    assert granted(scheduler, now_ns) == (["own"] if planned else []), "it is not in the way of the own"
+
+
+def test_what_waits_for_another_address_is_promised_and_a_refused_address_has_nothing_to_spare() -> None:
+    scheduler = WeightScheduler(100, 1.0)
+    scheduler.submit(ticket("lent", weight=30, priority=POLL + LENT))
+    scheduler.submit(ticket("own", weight=30))
+    assert scheduler.spare(T0) == 70, "the own one is in the plan"
+    scheduler.hold(T0 + SECOND_NS)
+    assert scheduler.spare(T0) == 0
+    scheduler.stand_down(T0 + 2 * SECOND_NS)
+    assert [scheduler.spare(T0 + second * SECOND_NS) for second in (1, 2)] == [0, 70]
