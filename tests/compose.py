@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 OVERLAYS = ("deploy/compose.ci.yml", "deploy/compose.demo.yml")
 PREFIX = "cryptoflow-test-"
+IMAGES = ("reader", "flattener", "s3writer", "cryptoflow", "simulator")
 SERVICES = ("reader", "flattener", "s3writer")
 BUILD_SECONDS = 1200
 COMMAND_SECONDS = 180
@@ -83,6 +84,11 @@ class Stack:
         """What the first replica of a service answers; nobody else can reach it."""
         code = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:9000{path}', timeout=5).read().decode())"
         return self.compose("exec", "-T", service, "python", "-c", code)
+
+    def ready(self, service: str) -> bool:
+        """Whether /readyz of the first replica of a service says yes."""
+        check = ("python", "-m", "shared.health_check", "http://127.0.0.1:9000/readyz")
+        return self.run("exec", "-T", service, *check).returncode == 0
 
     def tool(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``cryptoflow …`` in a container, as the README says."""
@@ -157,6 +163,7 @@ def running_stack(folder: Path) -> Iterator[Stack]:
         yield stack
     finally:
         stack.down("-v", "--remove-orphans", "--timeout", "5")
+        _docker("rmi", *(f"cryptoflow/{image}:{stack.project}" for image in IMAGES))
 
 
 def make_env_file(path: Path, **values: str) -> Path:
@@ -181,6 +188,8 @@ def _prepare(folder: Path) -> Stack:
     )
     prometheus, s3 = free_port(), free_port()
     values = {
+        # A tag of its own: whoever builds meanwhile does not change what runs here, nor is changed what they run.
+        "IMAGE_TAG": project,
         "AWS_ACCESS_KEY_ID": project,
         "AWS_SECRET_ACCESS_KEY": f"secret-of-{project}",
         "GRAFANA_ADMIN_PASSWORD": f"password-of-{project}",

@@ -9,7 +9,6 @@ import json
 import re
 import socket
 import time
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -19,8 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cryptoflow.demo_run import Run
 from cryptoflow.demo_truth import compare
 from shared.messages import KINDS
-from tests.compose import SERVICES, compose, make_env_file
-from tests.containers import require_engine
+from tests.compose import SERVICES
 from tests.support import eventually_sync
 
 if TYPE_CHECKING:
@@ -38,9 +36,6 @@ PARTITIONS = 12  # six of each kind
 REPORTED_SECONDS = 6.0  # lags are looked at every 5 s
 ENDED_BY_SIGTERM = 143  # how a JVM ends that was told to
 PUBLISHED = {"prometheus": {"9090/tcp"}, "seaweedfs": {"8333/tcp"}}
-# The simulated exchange is not on the host's network: those two do not go together.
-OVERLAYS = ("host-network", "external-kafka", "aws", "demo", "ci")
-SECRET = re.compile(r"(?i)(password|secret|token|access_key)")
 
 
 def replicas(stack: Stack, service: str) -> dict[str, set[tuple[str, str]]]:
@@ -69,11 +64,13 @@ def metric(text: str, name: str, **labels: str) -> float:
     )
 
 
-def verdict(stack: Stack, *options: str) -> dict[str, Any]:
-    """Of `lake verify`, by the image of the command line."""
+def assert_complete(stack: Stack, *options: str) -> None:
+    """`lake verify`, by the image of the command line."""
     told = stack.tool("lake", "verify", stack.lake_url, "--json", *options)
     assert told.stdout, told.stderr
-    return dict(json.loads(told.stdout))
+    report = json.loads(told.stdout)
+    assert (report["verdict"], report["problems"][:5], report["losses"][:5]) == ("complete", [], [])
+    assert told.returncode == 0
 
 
 def exit_codes(stack: Stack, *services: str) -> dict[str, int]:
@@ -86,61 +83,14 @@ def exit_codes(stack: Stack, *services: str) -> dict[str, int]:
     return found
 
 
-def grows(stack: Stack, kind: str, seconds: float) -> None:
-    """Waits until there are more files of a kind than now."""
-    before = len(stack.files_of(kind))
-    eventually_sync(lambda: len(stack.files_of(kind)) > before, seconds, f"a new file of {kind}")
-
-
-# --- what is written, before anything runs ---
-
-
-@pytest.mark.parametrize(
-    "overlays",
-    [each for count in range(4) for each in combinations(OVERLAYS, count) if not {"host-network", "demo"} <= {*each}],
-    ids=lambda each: "+".join(each) or "none",
-)
-def test_overlays_add_up(overlays: tuple[str, ...], tmp_path: Path) -> None:
-    if compose("version").returncode != 0:
-        require_engine()
-    env_file = make_env_file(
-        tmp_path / "env", AWS_REGION="eu-central-1", CRYPTOFLOW_KAFKA__BOOTSTRAP_SERVERS="kafka.example:9093"
+def grows(stack: Stack) -> None:
+    """Waits until there are more files of both kinds than now."""
+    before = {kind: len(stack.files_of(kind)) for kind in KINDS}
+    eventually_sync(
+        lambda: all(len(stack.files_of(kind)) > before[kind] for kind in KINDS),
+        2 * FLUSH_SECONDS + DRAIN_SECONDS,
+        "new files of both kinds",
     )
-    files = [word for name in overlays for word in ("-f", f"deploy/compose.{name}.yml")]
-    told = compose(
-        "--env-file", str(env_file), "-f", "docker-compose.yml", *files, "--profile", "tools", "config", "-q"
-    )
-    assert (told.returncode, told.stderr) == (0, "")
-
-
-def test_without_a_dotenv_it_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    told = compose("--env-file", str(tmp_path / "empty"), "config", "-q")
-    assert told.returncode != 0
-    assert "copy .env.example to .env" in told.stderr
-
-
-def test_no_secret_stands_in_the_configuration_but_from_the_dotenv(tmp_path: Path) -> None:
-    mine = "of-this-test"
-    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GRAFANA_ADMIN_PASSWORD")
-    env_file = make_env_file(tmp_path / "env", **dict.fromkeys(names, mine))
-    told = compose("--env-file", str(env_file), "--profile", "tools", "config", "--format", "json")
-    services = json.loads(told.stdout)["services"]
-    secrets = [
-        (service, name, value)
-        for service, made in services.items()
-        for name, value in (made.get("environment") or {}).items()
-        if SECRET.search(name)
-    ]
-    assert {value for *_, value in secrets} == {mine, ""}
-    known = {service for service, _, value in secrets if value}
-    assert known == {"reader", "s3writer", "cryptoflow", "seaweedfs", "grafana"}, "who needs none is given none"
-    assert told.stdout.count(mine) == sum(1 for *_, value in secrets if value) + _of_fragments(told.stdout, mine)
-
-
-def _of_fragments(text: str, mine: str) -> int:
-    """The same values once more, where compose repeats the file's own anchors."""
-    return sum(json.dumps(made).count(mine) for name, made in json.loads(text).items() if name.startswith("x-"))
 
 
 # --- from nothing ---
@@ -221,9 +171,8 @@ def test_partitions_move_to_new_replicas_and_back(stack: Stack) -> None:
     eventually_sync(lambda: spread_over(stack, "flattener", 3), 60, "three flatteners share the partitions")
     eventually_sync(lambda: spread_over(stack, "s3writer", 2), 60, "two s3writers share the partitions")
     assert len(stack.prometheus.targets()) == 7
-    for kind in KINDS:
-        grows(stack, kind, 2 * FLUSH_SECONDS + DRAIN_SECONDS)
-    assert verdict(stack)["verdict"] == "complete"
+    grows(stack)
+    assert_complete(stack)
     stack.compose("up", "-d", "--wait", "--scale", "flattener=1", "--scale", "s3writer=1")
     eventually_sync(lambda: spread_over(stack, "flattener", 1), 60, "one flattener has all partitions")
     eventually_sync(lambda: spread_over(stack, "s3writer", 1), 60, "one s3writer has all partitions")
@@ -234,11 +183,13 @@ def test_after_sigkill_up_is_all_it_takes(stack: Stack, service: str) -> None:
     stack.compose("kill", "-s", "KILL", service)
     assert exit_codes(stack, service) == {service: 137}
     assert stack.up() < HEALTHY_SECONDS
-    for kind in KINDS:
-        grows(stack, kind, 2 * FLUSH_SECONDS + DRAIN_SECONDS)
+    for each in SERVICES:
+        eventually_sync(lambda each=each: stack.ready(each), 60, f"the {each} is ready again")
+    assert_complete(stack)
 
 
 def test_all_stop_in_order_within_grace_and_go_on_with_what_they_had(stack: Stack) -> None:
+    grows(stack)
     began = time.monotonic()
     stack.compose("stop", *SERVICES, "seaweedfs", "kafka")
     assert time.monotonic() - began < GRACE_SECONDS
@@ -247,9 +198,8 @@ def test_all_stop_in_order_within_grace_and_go_on_with_what_they_had(stack: Stac
     }  # fmt: skip
     stack.down(*SERVICES, "topics", "seaweedfs", "kafka")
     stack.up()
-    for kind in KINDS:
-        grows(stack, kind, 2 * FLUSH_SECONDS + DRAIN_SECONDS)
-    assert verdict(stack)["verdict"] == "complete"
+    grows(stack)
+    assert_complete(stack)
 
 
 def test_after_all_that_the_lake_is_what_the_exchange_sent(stack: Stack, tmp_path: Path) -> None:
@@ -271,8 +221,7 @@ def test_after_all_that_the_lake_is_what_the_exchange_sent(stack: Stack, tmp_pat
     stack.compose("stop", "simulator")
     assert exit_codes(stack, *SERVICES, "simulator") == dict.fromkeys((*SERVICES, "simulator"), 0)
 
-    proven = verdict(stack, "--strict")
-    assert proven["verdict"] == "complete", proven
+    assert_complete(stack, "--strict")
     lake = stack.copy_lake(tmp_path / "lake", *KINDS)
     found = compare(Run("main", stack.truth, lake, tmp_path), int(refused))
     assert found.problems == []
@@ -289,7 +238,6 @@ def test_down_and_up_again_goes_on_with_the_same_lake(stack: Stack) -> None:
     assert time.monotonic() - began < GRACE_SECONDS
     assert stack.containers() == []
     stack.up()
-    for kind in KINDS:
-        grows(stack, kind, 2 * FLUSH_SECONDS + DRAIN_SECONDS)
-        assert len(stack.files_of(kind)) > before[kind]
-    assert verdict(stack)["verdict"] == "complete"
+    grows(stack)
+    assert all(len(stack.files_of(kind)) > before[kind] for kind in KINDS)
+    assert_complete(stack)
