@@ -53,6 +53,16 @@ def _second_reader(stack, prometheus) -> Iterator[None]:
     stack.compose("up", "-d", "--no-deps", "--no-recreate", "--wait", "--scale", "reader=1", "reader")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def refusing(exchange, _second_reader) -> int:
+    """The exchange's faults, all at once to save a minute, each of another market. Gives the rule that refuses websockets."""
+    exchange.fault("ban", market="future", args={"seconds": 20})
+    exchange.fault("truncated_frame", path="stream", market="spot")
+    exchange.fault("negative_quantity", market="spot")
+    exchange.fault("drop_connection", path="stream", market="inverse", count=2)
+    return exchange.fault("refuse_connection", path="stream", market="inverse", probability=1.0)
+
+
 def seen(prometheus: Prometheus, name: str, seconds: float = SECONDS, **labels: str) -> dict[str, Any]:
     """The alert, once it is there."""
     return eventually_sync(lambda: prometheus.alert(name, **labels), seconds, f"{name} {labels} is pending or firing")
@@ -78,30 +88,25 @@ def frozen(stack, service: str) -> Iterator[None]:
         stack.compose("unpause", service)
 
 
-def test_a_ban_is_told_while_it_lasts_and_so_is_the_hole(prometheus, exchange):
-    exchange.fault("ban", market="future", args={"seconds": 20})
+def test_a_ban_is_told_while_it_lasts_and_so_is_the_hole(prometheus):
     seen(prometheus, "AddressBanned", group="binance-futures")
     seen(prometheus, "GapsRecorded", kind="fobs", market="future", cause="ban")
+    eventually_sync(lambda: not prometheus.alert("AddressBanned"), SECONDS, "the ban is over")
 
 
-def test_broken_payloads_are_told_by_who_cannot_read_them(prometheus, exchange):
-    exchange.fault("truncated_frame", path="stream", market="spot")
-    exchange.fault("negative_quantity", market="spot")
+def test_broken_payloads_are_told_by_who_cannot_read_them(prometheus):
     seen(prometheus, "DeadLetters", stage="reader", reason="truncated_frame")
     seen(prometheus, "DeadLetters", stage="flattener", reason="negative_quantity")
     seen(prometheus, "GapsRecorded", kind="fobd", market="spot", cause="malformed")
 
 
-def test_a_websocket_that_is_lost_and_refused_is_told(prometheus, exchange):
-    refusing = exchange.fault("refuse_connection", path="stream", market="inverse", probability=1.0)
-    exchange.fault("drop_connection", path="stream", market="inverse", count=2)
+def test_a_websocket_that_is_lost_and_refused_is_told(prometheus, exchange, refusing):
     seen(prometheus, "ConnectionsMissing", market="inverse")
     exchange.lift(refusing)
     seen(prometheus, "GapsRecorded", kind="fobd", market="inverse", cause="disconnect")
 
 
-def test_weight_that_others_spend_from_the_address_is_told(stack, prometheus, exchange):
-    exchange.pardon()
+def test_weight_that_others_spend_from_the_address_is_told(stack, prometheus):
     for _ in range(3):  # a new minute may begin before the venue's count comes back
         stack.compose("exec", "-T", "reader", "python", "-c", SPEND)
         with suppress(AssertionError):
