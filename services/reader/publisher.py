@@ -10,6 +10,7 @@ Never resends, never reorders, never drops in silence.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import defaultdict
 from functools import partial
@@ -38,6 +39,8 @@ ROUND_BYTES = 2 * 1024 * 1024
 """Taken from the queue at a time."""
 LINGER_SECONDS = 0.003
 """Waited for company by the first record in an empty queue."""
+FRUITLESS_FIRST_SECONDS, FRUITLESS_MAX_SECONDS = 0.2, 5.0
+"""Waited at most before a producer that follows one of which Kafka acknowledged nothing; doubled each time."""
 
 Lost = dict["Book", int]
 
@@ -99,6 +102,7 @@ class Publisher:
         self._unacknowledged: dict[asyncio.Future[int], Sequence[RawRecord]] = {}
         self._lost: Lost = {}  # records of the failed producer that were not acknowledged
         self._failure: BaseException | None = None
+        self._fruitless = 0  # producers in a row of which nothing was acknowledged
         self._latency = metrics.LATENCY.labels("published")
         self._produced = metrics.PRODUCED_RECORDS.labels(topic), metrics.PRODUCED_BYTES.labels(topic)
         self._buried = (
@@ -141,6 +145,12 @@ class Publisher:
             log.warning("producer failed", topic=self._topic, reason=str(self._failure))
             await self._producer.stop(CLOSE_SECONDS)
             self._give_up_unacknowledged()
+            self._fruitless += 1
+            if (
+                self._fruitless > 1
+            ):  # Kafka is there and takes nothing: asking it at once and for ever would help nobody
+                ceiling_seconds = min(FRUITLESS_FIRST_SECONDS * 2 ** min(self._fruitless, 10), FRUITLESS_MAX_SECONDS)
+                await asyncio.sleep(random.uniform(0, ceiling_seconds))  # noqa: S311  # jitter, not a secret
         self._failure = None
         self._producer = None
         producer = self._make_producer()
@@ -195,6 +205,7 @@ class Publisher:
             self._failure = self._failure or error or RetryableError("a send was cancelled")
             self._lose(records)
         else:
+            self._fruitless = 0
             self._channel.settle(records)
             self._count(records)
         self._channel.nudge()

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from services.reader.channel import Channel, RawRecord
-from services.reader.publisher import Publisher
+from services.reader.publisher import FRUITLESS_MAX_SECONDS, Publisher
 from shared.errors import FatalError, RetryableError
 from shared.messages import Book, Gap, RawHeaders
 from tests.support import eventually
@@ -194,6 +194,19 @@ async def test_a_gap_that_is_lost_with_the_next_producer_too_is_told_by_the_one_
     await task
     assert [(h.type, h.conn) for _, _, h in topic] == [("snapshot", "host:1:1"), ("gap", "host:1:3")]
     assert Gap.decode(topic[-1][1]).cause == "produce"
+
+
+async def test_a_kafka_that_refuses_everything_is_asked_less_and_less_until_it_takes_something(monkeypatch) -> None:
+    ceilings: list[float] = []
+    monkeypatch.setattr("services.reader.publisher.random.uniform", lambda _least, most: ceilings.append(most) or 0.0)
+    topic: list = []
+    refused = [Script(topic, fail_at=1) for _ in range(8)]
+    rig = Rig(*refused, Script(topic, fail_at=3), Script(topic))
+    await run(rig, *(snapshot(BTC, number) for number in range(1, 5)))
+    assert ceilings == sorted(ceilings)
+    assert ceilings[1] > ceilings[0] > 0
+    assert ceilings[-1] == ceilings[-2] == FRUITLESS_MAX_SECONDS
+    assert len(ceilings) == len(refused) - 1, "one that fails after all went well is replaced at once"
 
 
 async def test_what_was_acknowledged_in_the_same_moment_as_the_failure_is_no_loss() -> None:
