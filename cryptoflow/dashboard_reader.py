@@ -216,7 +216,6 @@ WEIGHT = Row(
                 Query('cryptoflow_request_weight_own{ip=~"$ip"}', "{{ip}} {{group}} by this reader"),
                 Query('cryptoflow_request_weight_limit{ip=~"$ip"}', "{{ip}} {{group}} limit"),
             ],
-            width=12,
         ),
         Panel(
             "Share of the limit",
@@ -225,8 +224,18 @@ WEIGHT = Row(
                 Query('cryptoflow:request_weight:ratio_max2m{ip=~"$ip"}', "{{ip}} {{group}}"),
                 Query('cryptoflow:request_weight_foreign:ratio_max2m{ip=~"$ip"}', "{{ip}} {{group}} by others"),
             ],
-            width=12,
             limits=[(0.9, RED)],
+        ),
+        Panel(
+            "Symbols taken over by other addresses",
+            "none",
+            [
+                Query(
+                    f"sum by (kind, market, ip) (cryptoflow_symbols_taken_over{{{ADDRESS}}})",
+                    "{{kind}} {{market}} of {{ip}}",
+                )
+            ],
+            limits=[(1, ORANGE)],
         ),
     ],
 )
