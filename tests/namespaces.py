@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyroute2 import AsyncIPRoute, IPRoute
-
 from tests.processes import Simulator
 from tests.support import eventually, eventually_sync, unavailable
 
+if sys.platform == "linux":
+    from pyroute2 import AsyncIPRoute, IPRoute
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
