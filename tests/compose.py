@@ -25,12 +25,11 @@ from tests.prometheus import Prometheus
 from tests.support import ROOT, eventually_sync, free_port, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-OVERLAYS = ("deploy/compose.ci.yml", "deploy/compose.demo.yml")
+DEMO = ("deploy/compose.ci.yml", "deploy/compose.demo.yml")
 PREFIX = "cryptoflow-test-"
-IMAGES = ("reader", "flattener", "s3writer", "cryptoflow", "simulator")
 SERVICES = ("reader", "flattener", "s3writer")
 BUILD_SECONDS = 1200
 COMMAND_SECONDS = 180
@@ -149,13 +148,22 @@ def compose(
 
 
 @contextmanager
-def running_stack(folder: Path) -> Iterator[Stack]:
-    """Builds the images, starts the suite, and removes it with its volumes. Skips where there is no Docker."""
+def running_stack(
+    folder: Path,
+    name: str = "",
+    overlays: tuple[str, ...] = DEMO,
+    own: Callable[[Path], Mapping[str, Any]] | None = None,
+    **values: str,
+) -> Iterator[Stack]:
+    """Builds the images, starts the suite, and removes it with its volumes. Skips where there is no Docker.
+
+    `own` makes the last overlay, given the folder of the exchange's truth; `values` stand in the .env.
+    """
     require_engine()
     if compose("version").returncode != 0:
         unavailable("docker compose")
     _remove_left_over()
-    stack = _prepare(folder)
+    stack = _prepare(folder, f"{PREFIX}{os.getpid()}{name}", overlays, own or keep_truth, values)
     stack.compose("--profile", "tools", "build", "--quiet", timeout=BUILD_SECONDS)
     try:
         stack.up()
@@ -163,7 +171,13 @@ def running_stack(folder: Path) -> Iterator[Stack]:
         yield stack
     finally:
         stack.down("-v", "--remove-orphans", "--timeout", "5")
-        _docker("rmi", *(f"cryptoflow/{image}:{stack.project}" for image in IMAGES))
+        _remove_images(stack.project)
+
+
+def keep_truth(folder: Path) -> dict[str, Any]:
+    """The exchange writes down what it served and sent."""
+    names = [f"--truth={TRUTH}/truth.jsonl", f"--truth-bodies={TRUTH}/bodies", f"--truth-frames={TRUTH}/frames.jsonl"]
+    return {"services": {"simulator": {"command": names, "volumes": [f"{folder}:{TRUTH}"]}}}
 
 
 def make_env_file(path: Path, **values: str) -> Path:
@@ -176,16 +190,18 @@ def make_env_file(path: Path, **values: str) -> Path:
     return path
 
 
-def _prepare(folder: Path) -> Stack:
-    project = f"{PREFIX}{os.getpid()}"
+def _prepare(
+    folder: Path,
+    project: str,
+    overlays: tuple[str, ...],
+    own: Callable[[Path], Mapping[str, Any]],
+    more: Mapping[str, str],
+) -> Stack:
     truth = folder / "truth"
     truth.mkdir()
     truth.chmod(0o777)  # the exchange writes as a user of its own
-    names = [f"--truth={TRUTH}/truth.jsonl", f"--truth-bodies={TRUTH}/bodies", f"--truth-frames={TRUTH}/frames.jsonl"]
-    overlay = folder / "truth.yml"
-    overlay.write_text(
-        json.dumps({"services": {"simulator": {"command": names, "volumes": [f"{truth}:{TRUTH}"]}}}), encoding="utf-8"
-    )
+    overlay = folder / "own.yml"
+    overlay.write_text(json.dumps(own(truth)), encoding="utf-8")
     prometheus, s3 = free_port(), free_port()
     values = {
         # A tag of its own: whoever builds meanwhile does not change what runs here, nor is changed what they run.
@@ -200,9 +216,9 @@ def _prepare(folder: Path) -> Stack:
     }
     return Stack(
         project=project,
-        env_file=make_env_file(folder / "test.env", **values),
+        env_file=make_env_file(folder / "test.env", **values, **more),
         truth=truth,
-        files=("docker-compose.yml", *OVERLAYS, str(overlay)),
+        files=("docker-compose.yml", *overlays, str(overlay)),
         prometheus_url=f"http://127.0.0.1:{prometheus}",
         s3_url=f"http://127.0.0.1:{s3}",
         access_key=values["AWS_ACCESS_KEY_ID"],
@@ -213,9 +229,16 @@ def _prepare(folder: Path) -> Stack:
 
 def _remove_left_over() -> None:
     for found in json.loads(compose("ls", "--all", "--format", "json").stdout or "[]"):
-        name = str(found["Name"])
-        if name.startswith(PREFIX) and not psutil.pid_exists(int(name.removeprefix(PREFIX))):
-            compose("-p", name, "down", "-v", "--remove-orphans", "--timeout", "1")
+        ours = re.match(rf"{PREFIX}(\d+)", found["Name"])
+        if ours and not psutil.pid_exists(int(ours[1])):
+            compose("-p", found["Name"], "down", "-v", "--remove-orphans", "--timeout", "1")
+            _remove_images(found["Name"])
+
+
+def _remove_images(tag: str) -> None:
+    found = _docker("images", "--filter", f"reference=cryptoflow/*:{tag}", "--format", "{{.Repository}}:{{.Tag}}")
+    if found:
+        _docker("rmi", *found.split())
 
 
 def _answers(url: str) -> bool:
