@@ -197,7 +197,9 @@ async def test_refused_credentials_are_fatal_at_once(broker, make_settings):
         "security_protocol": "SASL_PLAINTEXT",
     }
     kafka = make_settings(kafka={"bootstrap_servers": broker.bootstrap_servers}).kafka.model_copy(update=login)
-    with pytest.raises(FatalError, match=rf"kafka {broker.bootstrap_servers}: .*[Ss]asl"):
+    with pytest.raises(
+        FatalError, match=rf"kafka {broker.bootstrap_servers}: it takes no login, and kafka.security_protocol"
+    ):
         await Producer(kafka, client_id="contract-login").start()
 
 
