@@ -78,6 +78,7 @@ class Consumer:
         # leaves megabytes in a reference cycle until the garbage collector comes.
         self._paused: set[TopicPartition] = set()
         self._serving = asyncio.Event()
+        self._assignments = 0  # a fetch that a rebalance overtakes is told by it
         self._callback_error: BaseException | None = None
         self._pending_error: Exception | None = None
         self._silence = Silence(self._outage)
@@ -123,7 +124,7 @@ class Consumer:
         self._raise_callback_error()
         if not self._serving.is_set():
             return {}
-        client = self._connected()
+        client, assignments = self._connected(), self._assignments
         try:
             taken = await self._take(
                 client, self._waiting(), max(0.0, deadline - loop.time()), max_records_per_partition
@@ -138,8 +139,13 @@ class Consumer:
             return {}
         if client is not self._client:
             return {}  # stopped meanwhile
+        if not self._serving.is_set():
+            return {}  # what was taken is taken again: `_assigned` seeks before it serves
+        if assignments != self._assignments:
+            self._seek_to_places()
+            return {}
         self._silence.watch(client, self._waiting(), handed=bool(taken))
-        return self._places.hand_out(taken) if self._serving.is_set() else {}
+        return self._places.hand_out(taken)
 
     async def start_position(self, tp: TopicPartition) -> int:
         """Where the group goes on: the committed offset, else the beginning of the log. For use in `on_assigned`."""
@@ -228,6 +234,7 @@ class Consumer:
 
     async def _revoked(self, revoked: set[TopicPartition]) -> None:
         self._serving.clear()
+        self._assignments += 1
         try:
             if revoked:
                 await self._on_revoked(set(revoked))
@@ -247,9 +254,15 @@ class Consumer:
         except BaseException as error:
             self._callback_error = error
             raise
+        self._seek_to_places()
         self._rebalances.inc()
         self._log.info("partitions assigned", partitions=sorted(f"{tp.topic}/{tp.partition}" for tp in assigned))
         self._serving.set()
+
+    def _seek_to_places(self) -> None:
+        """A fetch that began before a rebalance takes from partitions that are sought already, and may not hand it out."""
+        for tp, place in self._places.items():
+            self._connected().seek(tp, place.position)
 
     async def _take(
         self,

@@ -222,3 +222,35 @@ async def test_a_stopped_consumer_is_out_of_the_group_at_once(make_topic, produc
             await member.take_until(4)
     with pytest.raises(OwnershipLost):
         member.consumer.epoch()
+
+
+async def test_a_fetch_that_a_rebalance_overtakes_costs_no_record(make_topic, producer, join):
+    """What it took of a partition that was sought already may not be handed out yet: it must be taken again."""
+    topic = await make_topic(partitions=4)
+    tps = await fill(producer, topic, 4, 5)
+    gate, sought = asyncio.Event(), asyncio.Event()
+    async with join(topic) as first:
+        await first.take_until(20)
+        await first.consumer.commit(dict.fromkeys(tps, 5), first.consumer.epoch())
+        seek_all = first.on_assigned
+
+        async def slow(assigned):
+            await seek_all(assigned)
+            sought.set()
+            await gate.wait()
+
+        first.consumer._on_assigned = slow
+        overtaken = asyncio.create_task(first.take(5.0))
+        async with join(topic) as second:
+            await sought.wait()
+            await fill(producer, topic, 4, 3)
+            await overtaken
+            gate.set()
+
+            async def all_seen():
+                await asyncio.gather(first.take(0.1), second.take(0.1))
+                return first.count + second.count >= 20 + 12
+
+            await eventually(all_seen, what="the records of the time of the rebalance")
+            new = sorted((tp.partition, n) for m in (first, second) for tp in m.records for n in m.offsets(tp) if n > 4)
+            assert new == [(partition, offset) for partition in range(4) for offset in (5, 6, 7)]
