@@ -144,3 +144,9 @@ def test_what_ci_runs_is_executable():
 
 def test_the_licence_is_apache_2_to_the_letter():
     assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_2_SHA256
+
+
+@pytest.mark.xdist_group("hygiene")
+def test_a_group_of_tests_stays_in_one_worker(request: pytest.FixtureRequest) -> None:
+    """Else each worker starts a stack, a broker, a network of its own: pytest-xdist sees groups in node ids."""
+    assert "PYTEST_XDIST_WORKER" not in os.environ or request.node.nodeid.endswith("@hygiene")
