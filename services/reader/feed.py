@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from services.reader.book_sync import BookSync
 from services.reader.channel import RawRecord
 from services.reader.connection import Link
+from services.reader.meters import FeedMeters
 from services.reader.pace import Pace
 from services.reader.slot import LARGEST_UPDATE_BYTES, Slot, Tracked
 from shared import metrics
@@ -92,21 +93,10 @@ class Feed:
         self._buried = Pace(BURIED_PER_MINUTE, MINUTE_NS)
         self._tasks: asyncio.TaskGroup
         self._links: dict[asyncio.Task[str], tuple[Link, Way]] = {}
-        self._taken_over = 0  # symbols whose updates come over another address
         self._listed = False
         self._stopping = False
         self._said: tuple[bool, str] | None = None
-        names = venue.exchange, venue.market, way.ip or "default"
-        self._open_connections = metrics.CONNECTIONS.labels(*names)
-        self._wanted_connections = metrics.CONNECTIONS_WANTED.labels(*names)
-        self._subscribed = metrics.SYMBOLS_SUBSCRIBED.labels(*names)
-        self._silent = metrics.SYMBOLS_SILENT.labels(*names)
-        self._unanchored = metrics.SYMBOLS_WITHOUT_ANCHOR.labels(*names)
-        self._received = metrics.UPDATES_RECEIVED.labels(venue.exchange, venue.market)
-        self._dropped = {
-            reason: metrics.UPDATES_DROPPED.labels(venue.exchange, venue.market, reason)
-            for reason in ("repeat", "overlap", "unwanted")
-        }
+        self._meters = FeedMeters(venue, way.ip, plan.stale_seconds)
         self._show_ready()
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -154,10 +144,6 @@ class Feed:
                 slot.tracked[book.symbol].sync.told_elsewhere(time.time_ns())
 
     # --- inside -------------------------------------------------------------------------------------------------------
-
-    def _tracked(self) -> Iterator[Tracked]:
-        for slot in self._slots:
-            yield from slot.tracked.values()
 
     def _follow(self, symbols: Collection[str], now_ns: int) -> None:
         wanted = frozenset(symbols)
@@ -245,42 +231,15 @@ class Feed:
             if way.missing:
                 link.close("the source address has gone")
         for slot in self._slots:
-            if _is_away(slot, self._ip) and self._ways.is_back(self._way, self._venue, now_ns):
+            if slot.is_away(self._ip) and self._ways.is_back(self._way, self._venue, now_ns):
                 slot.retire(now_ns)
             slot.step(now_ns)
             if not self._pressure.overflowed:
                 self._anchors.ask(slot.tracked.values(), now_ns)
 
     def _report(self, now_ns: int) -> None:
-        stale_ns = int(self._plan.stale_seconds * SECOND_NS)
-        self._open_connections.set(sum(link.connected for slot in self._slots for link in slot.links))
-        self._wanted_connections.set(sum(bool(slot.tracked) for slot in self._slots))
-        self._subscribed.set(len(self._slot_of))
-        self._silent.set(sum(each.sync.silent_ns(now_ns) > stale_ns for each in self._tracked()))
-        self._unanchored.set(sum(not each.sync.anchored for each in self._tracked()))
-        for slot in self._slots:
-            self._received.inc(slot.updates)
-            self._dropped["overlap"].inc(slot.overlaps)
-            self._dropped["unwanted"].inc(slot.unwanted)
-            slot.updates = slot.overlaps = slot.unwanted = 0
-        repeats = 0
-        for each in self._tracked():
-            repeats += each.sync.repeats
-            each.sync.repeats = 0
-        self._dropped["repeat"].inc(repeats)
-        self._show_taken_over()
+        self._meters.show(self._slots, now_ns)
         self._show_ready()
-
-    def _show_taken_over(self) -> None:
-        """Said when it begins and when it ends."""
-        before = self._taken_over
-        self._taken_over = sum(len(slot.tracked) for slot in self._slots if _is_away(slot, self._ip))
-        names = self._venue.exchange, self._venue.market, self._ip or "default"
-        metrics.SYMBOLS_TAKEN_OVER.labels("fobd", *names).set(self._taken_over)
-        if bool(before) != bool(self._taken_over):
-            say = log.warning if self._taken_over else log.info
-            event = "streams taken over" if self._taken_over else "streams taken over no more"
-            say(event, exchange=names[0], market=names[1], ip=self._ip, symbols=self._taken_over or before)
 
     def _show_ready(self) -> None:
         """Said when it changes."""
@@ -306,8 +265,3 @@ class Feed:
             slot.stop(now_ns)
         self._slot_of.clear()  # answers and gaps that come later concern nobody here
         self._report(now_ns)
-
-
-def _is_away(slot: Slot, ip: str | None) -> bool:
-    """Whether its symbols' updates come over another address than this one."""
-    return slot.primary is not None and slot.primary.ip != ip

@@ -91,6 +91,10 @@ class Slot:
         """The connection that counts."""
         return self._primary
 
+    def is_away(self, ip: str | None) -> bool:
+        """Whether the symbols' updates come over another source address than this one."""
+        return self._primary is not None and self._primary.ip != ip
+
     def track(self, symbol: str, tracked: Tracked, now_ns: int) -> None:
         """Record this symbol from now on."""
         self.tracked[symbol] = tracked
