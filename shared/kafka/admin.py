@@ -166,7 +166,8 @@ class Admin:
         """
         if isinstance(error, NodeNotReadyError):
             brokers = [f"{broker.host}:{broker.port}" for broker in self._started()._client.cluster.brokers()]  # noqa: SLF001
-            reason = await diagnose({**self._options, "bootstrap_servers": ",".join(brokers)})
+            # A broker that was away a while is named by nobody until it has registered anew.
+            reason = await diagnose({**self._options, "bootstrap_servers": ",".join(brokers)}) if brokers else None
             if reason is not None:
                 named = ", ".join(brokers)
                 return RetryableError(f"the cluster names its brokers {named}; not to be reached: {in_words(reason)}")

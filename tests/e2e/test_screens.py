@@ -184,7 +184,8 @@ def _assert_gaps(shown: Shown, lake: dict[str, dict[Book, list[Message]]]) -> No
         assert shown("gaps", kind=kind) == rows
     assert shown("gaps", kind="fobd", cause="sequence") == shown("gaps", kind="fobd") == len(SKIPPED)
     assert shown("gaps", kind="fobs", cause="poll") == shown("gaps", kind="fobs")
-    assert shown("polls", reason="internal_error") == REFUSED
+    polls = shown("polls", reason="internal_error")  # an anchor may have met a refusal instead, or with a poll
+    assert polls <= REFUSED <= polls + shown("anchors", outcome="failed")
 
 
 def _assert_line(shown: Shown, lake: dict[str, dict[Book, list[Message]]]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from types import SimpleNamespace
 
 import pytest
 from aiokafka import errors as kafka_errors
@@ -10,7 +11,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from shared.errors import FatalError, RetryableError
-from shared.kafka import OffsetsLost, Producer, TopicPartition
+from shared.kafka import Admin, OffsetsLost, Producer, TopicPartition
 from shared.kafka.connection import client_options
 from shared.kafka.errors import from_kafka
 from shared.settings import KafkaSettings
@@ -113,3 +114,11 @@ def test_what_does_not_pass_is_fatal(error):
 def test_lost_offsets_say_which():
     lost = OffsetsLost(TopicPartition("raw-fobs", 3), 10, 40)
     assert str(lost) == "raw-fobs/3: offsets 10 to 39 are gone, the log begins at 40"
+
+
+async def test_a_cluster_that_names_no_broker_yet_may_be_asked_again():
+    """So one answers after an outage, until its broker has registered anew."""
+    admin = Admin(KafkaSettings(bootstrap_servers="a:1"), client_id="judge")
+    admin._client = SimpleNamespace(_client=SimpleNamespace(cluster=SimpleNamespace(brokers=set)))
+    told = await admin._told(kafka_errors.NodeNotReadyError("no node"), "describe topics")
+    assert isinstance(told, RetryableError)
