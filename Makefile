@@ -61,7 +61,7 @@ test-integration: $(VENV)/.dev ## real Kafka and a real S3 store, in Docker
 test-spark: $(VENV)/.spark ## Spark reads the lake (installs PySpark, half a gigabyte, into .venv; needs Java 17)
 	@$(PYTEST) tests/integration/test_read_spark.py $(ARGS)
 
-test-e2e: $(VENV)/.dev ## the demo, its Ctrl-C, and the repository's hygiene
+test-e2e: $(VENV)/.dev ## the demo, the suite in Docker, the documents, and the repository's hygiene
 	@$(PYTEST) tests/e2e $(ARGS)
 
 CHECKS := check-lint check-format check-types check-imports check-spelling check-hygiene check-reference \
