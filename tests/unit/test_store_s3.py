@@ -14,7 +14,7 @@ from shared.errors import FatalError, RetryableError
 from shared.lake import layout, patient
 from shared.lake.store import Credentials
 from shared.lake.store_s3 import CONFLICT_ATTEMPTS, S3Store
-from tests.support import free_port
+from tests.support import eventually_sync, free_port
 
 NO_BODY = {204, 304}
 
@@ -31,6 +31,11 @@ class TinyS3(ThreadingHTTPServer):
         self.answers: deque[tuple[int, str, dict[str, str]]] = deque()
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.lock = threading.Lock()
+
+    def served(self) -> int:
+        """Requests that are wholly dealt with."""
+        with self.lock:
+            return len(self.requests)
 
     def forget(self) -> None:
         self.honours = True
@@ -229,6 +234,7 @@ def test_a_store_that_stalls_is_given_up(server, store, monkeypatch):
     with server.lock, pytest.raises(RetryableError, match="does not answer") as caught:
         store.create("a", b"x")
     assert isinstance(caught.value.__cause__, FSTimeoutError)  # not the end of a single read, which may never come
+    eventually_sync(server.served, 5, "the late request is dealt with, before the next test's begin")
 
 
 def test_a_store_that_ignores_if_none_match_is_refused_in_words(server, store):
