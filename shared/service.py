@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import uvloop
 
-from shared import http, metrics
+from shared import crash_points, http, metrics
 from shared.errors import ConfigError, FatalError
 from shared.log import configure, get_logger
 from shared.settings import load
@@ -110,6 +110,7 @@ def main(service: str, serve: Serve, argv: Sequence[str] | None = None) -> int:
         return MISCONFIGURED
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the loop listens: no traceback for Ctrl-C
     configure(settings.logging, service, environment=settings.cryptoflow.environment)
+    crash_points.announce()
     metrics.STARTED.set_to_current_time()
     metrics.BUILD_INFO.labels(
         name=settings.cryptoflow.name,

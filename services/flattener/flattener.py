@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from services.flattener.partition import Partition
-from shared import metrics
+from shared import crash_points, metrics
 from shared.errors import FatalError, RetryableError
 from shared.kafka import OffsetsLost, OwnershipLost
 from shared.log import get_logger
@@ -60,6 +60,7 @@ class Flattener:
     async def assigned(self, tps: set[TopicPartition]) -> None:
         """Begin at what is committed; at the beginning of the topic if nothing is."""
         self._epoch = self.consumer.epoch()
+        await crash_points.passed("flattener.in_recovery")
         for tp in sorted(tps):
             position = await self._start_position(tp)
             await self.consumer.seek(tp, position)
@@ -82,6 +83,7 @@ class Flattener:
         ending = [self._running.pop(tp) for tp in tps if tp in self._running]
         for task in ending:
             task.cancel()
+        await crash_points.passed("flattener.in_revoke")
         if ending:
             await asyncio.wait(ending)
         for tp in tps & self._partitions.keys():
@@ -122,6 +124,7 @@ class Flattener:
         due = {tp: p.acked_offset for tp, p in self._partitions.items() if p.acked_offset > p.committed_offset}
         if not due or self._epoch is None:
             return
+        await crash_points.passed("flattener.before_commit")
         try:
             await self.consumer.commit(due, self._epoch)
         except OwnershipLost as lost:
@@ -132,12 +135,14 @@ class Flattener:
             await asyncio.sleep(RETRY_SECONDS)
             self._acked.set()
         else:
+            await crash_points.passed("flattener.after_commit")
             for tp, offset in due.items():
                 if tp in self._partitions:
                     self._partitions[tp].committed_offset = offset
 
     async def drain(self) -> None:
         """Publish everything that was fetched, and commit it."""
+        await crash_points.passed("flattener.in_shutdown")
         for partition in self._partitions.values():
             partition.drain()
         if self._running:

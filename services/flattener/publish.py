@@ -17,7 +17,7 @@ import pyarrow as pa
 from services.flattener.flatten import Flattened, encode, flatten_fobd, flatten_fobs
 from services.flattener.meters import Meters
 from services.flattener.quality import Quality
-from shared import metrics
+from shared import crash_points, metrics
 from shared.errors import FatalError, PoisonMessage
 from shared.kafka import MAX_RECORD_BYTES, ProducerFailed
 from shared.lake.schema import NORM_SCHEMAS
@@ -121,7 +121,9 @@ class Publisher:
             dead=len(flattened.poison),
             lost=cut.lost,
         )
+        await crash_points.passed("flattener.before_produce")
         await self._send(self._norm_topic, value, partition=tp.partition, headers=headers.encode())
+        await crash_points.passed("flattener.after_ack")
 
     async def _send(
         self,
@@ -134,6 +136,7 @@ class Publisher:
     ) -> None:
         try:
             sent = await self._producer.send(topic, value, key=key, partition=partition, headers=headers)
+            await crash_points.passed("flattener.after_produce")
             # Shielded: a revoked partition's task is cancelled, the producer's future must settle all the same.
             await asyncio.shield(sent)
         except ProducerFailed as error:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from services.reader.channel import RawRecord
 from services.reader.lanes import Lanes
-from shared import metrics
+from shared import crash_points, metrics
 from shared.errors import RetryableError
 from shared.log import get_logger
 from shared.messages import Gap
@@ -160,6 +160,7 @@ class Publisher:
         self._lanes.begin()
         lost, self._lost = self._lost, {}
         if lost:
+            await crash_points.passed("reader.in_recovery")
             log.warning("records unacknowledged", topic=self._topic, records=sum(lost.values()), symbols=len(lost))
             await self._send([self._produce_gap(book) for book in lost])
             self._on_lost(lost)
@@ -183,6 +184,7 @@ class Publisher:
                 self._lose(batch)
                 continue
             encoded = [self._lanes.encode(record) for record in batch]
+            await crash_points.passed("reader.before_produce")
             try:
                 sent = await self._producer.send_batch(topic, partition, encoded)
             except RetryableError as error:
@@ -196,6 +198,7 @@ class Publisher:
                 first += number
                 self._unacknowledged[future] = part
                 future.add_done_callback(partial(self._settle, part))
+            await crash_points.passed("reader.after_produce")
 
     def _settle(self, records: Sequence[RawRecord], future: asyncio.Future[int]) -> None:
         if self._unacknowledged.pop(future, None) is None:
@@ -205,6 +208,7 @@ class Publisher:
             self._failure = self._failure or error or RetryableError("a send was cancelled")
             self._lose(records)
         else:
+            crash_points.reached("reader.after_ack")
             self._fruitless = 0
             self._channel.settle(records)
             self._count(records)

@@ -28,7 +28,7 @@ from services.reader.requests import Requester
 from services.reader.shards import plan
 from services.reader.snapshots import Polls
 from services.reader.ways import Way, Ways
-from shared import metrics, topics
+from shared import crash_points, metrics, topics
 from shared.log import get_logger
 from shared.service import release
 from shared.venues import venue
@@ -97,6 +97,7 @@ async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
                     for shard, way in zip(planned.shards, ways, strict=True):
                         recording.create_task(_record(line, shard, way))
                 watching.cancel()
+            await crash_points.passed("reader.in_shutdown")
             async with asyncio.TaskGroup() as draining:
                 draining.create_task(snapshots.drain())
                 draining.create_task(deltas.drain())

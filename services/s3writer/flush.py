@@ -13,7 +13,7 @@ from services.s3writer import files
 from services.s3writer.buffer import NormRecord
 from services.s3writer.decode import contents
 from services.s3writer.take import Taker
-from shared import metrics
+from shared import crash_points, metrics
 from shared.errors import FatalError, PoisonMessage
 from shared.kafka import OffsetsLost, OwnershipLost
 from shared.lake import claim_log, parquet
@@ -84,9 +84,12 @@ class Protocol:
                 if path.endswith(".lost.json"):
                     metrics.CLAIMS_LOST.labels(self.log.kind).inc()
                     _log.error("claim lost", path=path)
-                return await call(store.create, path, body)
+                await crash_points.passed("s3writer.before_claim")
+                created = await call(store.create, path, body)
+                await crash_points.passed("s3writer.after_claim")
+                return created
             case claim_log.CreateAll(objects):
-                return await _all(call(self._create_object, thing) for thing in objects)
+                return await _all(self._created(thing) for thing in objects)
             case claim_log.Get(path):
                 return await call(store.get, path)
             case claim_log.FirstAfter(prefix, start_after):
@@ -96,6 +99,12 @@ class Protocol:
                 return await _all(call(self._digest, path) for path in paths)
             case claim_log.Rebuild(claim):
                 return await self._rebuild(claim)
+
+    async def _created(self, thing: claim_log.DataObject) -> bool:
+        await crash_points.passed("s3writer.before_object")
+        created = await self._storage.call(self._create_object, thing)
+        await crash_points.passed("s3writer.after_object")
+        return created
 
     def _create_object(self, thing: claim_log.DataObject) -> bool:
         created = self._storage.store.create(thing.entry.path, thing.body)
@@ -121,6 +130,7 @@ class Protocol:
             "claim incomplete", topic=self.log.topic, partition=self.log.partition, first=claim.first, last=claim.last
         )
         records, kafka_first = await self._reread(claim.first, claim.last)
+        await crash_points.passed("s3writer.in_rebuild")
         # All these records were accepted before the claim was made: none can be newer than what it stored.
         taker = Taker(claim.done_before, claim.newest_recv_ns)
         taken = [take(self.log, record, taker) for record in records]

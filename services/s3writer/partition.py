@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from services.s3writer.buffer import Buffer
 from services.s3writer.flush import take
 from services.s3writer.take import Taker
+from shared import crash_points
 from shared.errors import RetryableError, UnknownVersion
 from shared.kafka import OwnershipLost
 from shared.lake.claims import Claim
@@ -158,6 +159,7 @@ class Partition:
 
     async def _resume(self) -> None:
         log = self._protocol.log
+        await crash_points.passed("s3writer.in_recovery")
         position = await self._protocol.run(log.resume(start=self._start, hint=self._start, nonce=self._nonce()))
         _log.info(
             "partition resumed",
@@ -240,6 +242,7 @@ class Partition:
 
     async def _commit(self, offset: int) -> None:
         """Tell Kafka. It is a hint for the next start and for lag alone, so a failure is no more than a warning."""
+        await crash_points.passed("s3writer.before_commit")
         for tries_left in reversed(range(COMMIT_TRIES)):
             try:
                 await self._consumer.commit({self.tp: offset}, self._epoch)
@@ -249,4 +252,5 @@ class Partition:
                 else:
                     await asyncio.sleep(random.uniform(0, COMMIT_PAUSE_SECONDS))  # noqa: S311  # jitter
             else:
+                await crash_points.passed("s3writer.after_commit")
                 return

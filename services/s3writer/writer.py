@@ -19,7 +19,7 @@ from services.s3writer.buffer import Budget, Limits
 from services.s3writer.flush import Protocol
 from services.s3writer.meters import PartitionMeters
 from services.s3writer.partition import Partition
-from shared import metrics
+from shared import crash_points, metrics
 from shared.errors import RetryableError
 from shared.kafka import OffsetsLost, OwnershipLost
 from shared.lake.claim_log import ClaimLog
@@ -93,6 +93,7 @@ class Writer:
         tasks = [self._tasks.pop(tp) for tp in tps if tp in self._tasks]
         for task in tasks:
             task.cancel()
+        await crash_points.passed("s3writer.in_revoke")
         if tasks:
             await asyncio.wait(tasks)
         for tp in tps & self._partitions.keys():
@@ -119,6 +120,7 @@ class Writer:
 
     async def drain(self) -> None:
         """Flush everything that is buffered, and commit it."""
+        await crash_points.passed("s3writer.in_shutdown")
         async with asyncio.TaskGroup() as group:
             for partition in self._partitions.values():
                 group.create_task(partition.drain())
