@@ -43,12 +43,12 @@ def run(text, code):
 def test_it_dies_the_nth_time_at_this_place_alone():
     code = """
 for number in range(9):
-    print(number, flush=True)
+    print(number, file=sys.stderr, flush=True)
     crash_points.reached("s3writer.before_claim")
     crash_points.reached("s3writer.after_claim")
 """
     ended = run("s3writer.after_claim:3:kill", code)
-    assert (ended.returncode, ended.stdout.split()) == (-signal.SIGKILL, ["0", "1", "2"])
+    assert (ended.returncode, ended.stderr.split()) == (-signal.SIGKILL, ["0", "1", "2"])
     assert run("", code).returncode == 0
 
 
@@ -58,8 +58,8 @@ async def main():
     for _ in range(2):
         waiting = asyncio.ensure_future(crash_points.passed("s3writer.after_claim"))
         done, _ = await asyncio.wait({waiting}, timeout=0.2)
-        print(bool(done))
+        print(bool(done), file=sys.stderr)
         waiting.cancel()
 asyncio.run(main())
 """
-    assert run("s3writer.after_claim:1:hold", code).stdout.split() == ["False", "True"]
+    assert run("s3writer.after_claim:1:hold", code).stderr.split() == ["False", "True"]
