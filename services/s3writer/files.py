@@ -62,6 +62,19 @@ def build(
     objects: list[DataObject] = []
     earliest: list[int] = []
     latest: list[int] = []
+    for key, table in tables(log, records, chunk_rows=chunk_rows):
+        received = table.column("recv_ns").to_numpy()
+        earliest.append(int(received.min()))
+        latest.append(int(received.max()))
+        objects.append(_object(log, key, (first, last), table, compression))
+    objects.sort(key=lambda made: made.entry.path)
+    return Built(tuple(objects), min(earliest, default=None), max(latest, default=None))
+
+
+def tables(
+    log: ClaimLog, records: Sequence[NormRecord], *, chunk_rows: int = CHUNK_ROWS
+) -> Iterator[tuple[Key, pa.Table]]:
+    """The rows of each file, file by file in no order. Raises `FatalError` naming the record that is damaged."""
     for keys, group in _groups(log, records, chunk_rows):
         parts: dict[Key, list[pa.RecordBatch]] = {}
         for record in group:
@@ -69,13 +82,7 @@ def build(
                 parts.setdefault(key, []).append(part)
         for key in list(parts):
             table = pa.Table.from_batches(parts.pop(key)).drop_columns(_BOOK_NAMES)
-            table = table.unify_dictionaries().combine_chunks()
-            received = table.column("recv_ns").to_numpy()
-            earliest.append(int(received.min()))
-            latest.append(int(received.max()))
-            objects.append(_object(log, key, (first, last), table, compression))
-    objects.sort(key=lambda made: made.entry.path)
-    return Built(tuple(objects), min(earliest, default=None), max(latest, default=None))
+            yield key, table.unify_dictionaries().combine_chunks()
 
 
 def _object(log: ClaimLog, key: Key, ends: tuple[int, int], table: pa.Table, compression: str) -> DataObject:
