@@ -22,7 +22,7 @@ from bench.payloads import payloads
 from bench.plain import flatten_plainly
 from services.flattener.flatten import encode
 from services.flattener.message import read
-from services.flattener.publish import FLATTEN
+from services.flattener.normalise import FLATTEN
 from shared.venues.levels import LevelParser
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from bench.payloads import CAPTURES
 from services.flattener.flatten import encode
 from services.flattener.message import read
-from services.flattener.publish import FLATTEN
+from services.flattener.normalise import FLATTEN
 from services.s3writer.files import build
 from services.s3writer.flush import take
 from services.s3writer.take import Taker

@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from services.flattener.flatten import Flattened, encode, flatten_fobd, flatten_fobs
+from services.flattener.flatten import Flattened, encode
 from services.flattener.meters import Meters
+from services.flattener.normalise import MOST_VALUE_BYTES, Normaliser
 from services.flattener.quality import Quality
 from shared import crash_points, metrics
 from shared.errors import FatalError, PoisonMessage
-from shared.kafka import MAX_RECORD_BYTES, ProducerFailed
+from shared.kafka import ProducerFailed
 from shared.lake.schema import NORM_SCHEMAS
 from shared.messages import DeadLetterHeaders, NormHeaders, SourceRange
-from shared.venues.levels import LevelParser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from services.flattener.ceiling import Ceiling
     from services.flattener.cut import Cut
@@ -33,12 +32,6 @@ if TYPE_CHECKING:
     from shared.kafka import Producer, TopicPartition
     from shared.messages import Header, Kind
 
-    Flatten = Callable[[Sequence[Message], LevelParser], Flattened]
-
-FLATTEN: dict[Kind, Flatten] = {"fobs": flatten_fobs, "fobd": flatten_fobd}
-
-_HEADROOM_BYTES = 4096  # headers and framing of a record
-_MOST_VALUE_BYTES = MAX_RECORD_BYTES - _HEADROOM_BYTES
 _ERROR_CHARACTERS = 500
 _EMPTY = {kind: pa.RecordBatch.from_pylist([], schema=schema) for kind, schema in NORM_SCHEMAS.items()}
 
@@ -55,17 +48,15 @@ class Publisher:
         dead_letter_topic: str,
         stream: str,
         ceiling: Ceiling,
-        most_value_bytes: int = _MOST_VALUE_BYTES,
+        most_value_bytes: int = MOST_VALUE_BYTES,
     ) -> None:
         self._producer = producer
-        self._flatten = FLATTEN[kind]
+        self._normaliser = Normaliser(kind, most_value_bytes=most_value_bytes)
         self._empty = _EMPTY[kind]
         self._norm_topic = norm_topic
         self._dead_letter_topic = dead_letter_topic
         self._stream = stream
         self._ceiling = ceiling
-        self._most_value_bytes = most_value_bytes
-        self._parser = LevelParser()
         self._meters = Meters(kind)
         self._produced = {
             topic: (metrics.PRODUCED_RECORDS.labels(topic), metrics.PRODUCED_BYTES.labels(topic))
@@ -80,21 +71,14 @@ class Publisher:
             self._meters.lost(tp, cut)
             return
         started = time.perf_counter()
-        flattened = self._flatten(cut.messages, self._parser)
-        value = encode(flattened.batch)
-        if len(value) > self._most_value_bytes:
-            if len(cut.messages) > 1:
-                for half in cut.halves():
-                    await self.publish(tp, half)
-                return
-            poison = PoisonMessage("too_large", f"its norm record has {len(value)} bytes")
-            flattened = self._flatten([replace(cut.messages[0], content=poison)], self._parser)
-            value = encode(flattened.batch)
-        seconds = time.perf_counter() - started
-        self._ceiling.count(len(cut.messages), [poison.reason for _, poison in flattened.poison])
-        await self._bury(flattened.poison)
-        await self._send_norm(tp, cut, flattened, value)
-        self._meters.flattened(cut, flattened, len(value), seconds)
+        for piece in self._normaliser.pieces(cut):
+            seconds = time.perf_counter() - started
+            poison = piece.flattened.poison
+            self._ceiling.count(len(piece.cut.messages), [error.reason for _, error in poison])
+            await self._bury(poison)
+            await self._send_norm(tp, piece.cut, piece.flattened, piece.value)
+            self._meters.flattened(piece.cut, piece.flattened, len(piece.value), seconds)
+            started = time.perf_counter()
 
     async def _bury(self, poison: Sequence[tuple[Message, PoisonMessage]]) -> None:
         """The offending bytes verbatim, key and headers kept, with the reason: acknowledged when this returns."""
