@@ -129,6 +129,7 @@ class ClaimLog:
     partition: int
     topic: str
     cluster_id: str
+    raw_stream: str | None = None  # of a line that is made from raw records: see `Origin`
 
     def resume(self, *, start: int, hint: int, nonce: str) -> Steps[Position]:
         """Where to go on. Finishes the last claim if it is incomplete.
@@ -207,7 +208,7 @@ class ClaimLog:
     def _origin(self, start: int, *, exists: bool) -> Steps[Origin]:
         """The line's origin, created if there is none. Raises `FatalError` for a foreign one."""
         path = layout.origin_path(self.kind, self.stream, self.partition)
-        wanted = Origin(first=start, cluster_id=self.cluster_id, topic=self.topic)
+        wanted = Origin(first=start, cluster_id=self.cluster_id, topic=self.topic, raw_stream=self.raw_stream)
         while True:
             body = yield Get(path)
             if body is not None:
@@ -216,7 +217,7 @@ class ClaimLog:
                 raise FatalError(f"{path} is missing though there are claims beside it: part of the lake was deleted")
             yield Create(path, claims.encode(wanted))
         origin = claims.decode(body, Origin, path)
-        if (origin.cluster_id, origin.topic) != (self.cluster_id, self.topic):
+        if (origin.cluster_id, origin.topic, origin.raw_stream) != (self.cluster_id, self.topic, self.raw_stream):
             raise FatalError(
                 f"{path} belongs to topic {origin.topic} of Kafka cluster {origin.cluster_id}, this is {self.topic} of"
                 f" {self.cluster_id}: two environments share a prefix, or Kafka was set up anew: set a new stream"

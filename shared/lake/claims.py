@@ -32,6 +32,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     cluster_id: str
     topic: str
+    raw_stream: str | None = None  # made again from this stream's raw records: `topic` and offsets are of the raw topic
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):

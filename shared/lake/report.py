@@ -93,6 +93,7 @@ class LineReport:
     line: LineKey
     topic: str | None = None
     cluster_id: str | None = None
+    raw_stream: str | None = None  # of a line made again from raw records: whose they are
     first: int | None = None
     last: int | None = None
     done: int = -1

@@ -176,6 +176,9 @@ class _Line:
         else:
             self._next = self._line.first = origin.first
             self._line.topic, self._line.cluster_id = origin.topic, origin.cluster_id
+            self._line.raw_stream = origin.raw_stream
+            if origin.raw_stream is not None:  # its offsets are the raw topic's own, of which none is before it
+                self._done = origin.first - 1
 
     def _losses(self, checked: Checked, claim: Claim) -> None:
         times = claim.min_recv_ns, claim.max_recv_ns
