@@ -18,6 +18,7 @@ if "DOCKER_HOST" not in os.environ:
 
 from shared.settings import load
 from tests import containers
+from tests.config import config_of
 from tests.embedded import EmbeddedKafka
 from tests.embedded import embedded_kafka as run_embedded_kafka
 from tests.processes import Processes, Simulator
@@ -27,13 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.settings import Settings
-
-QUICK_GROUPS = {
-    "session_timeout_ms": 6000,
-    "heartbeat_interval_ms": 500,
-    "rebalance_timeout_ms": 10_000,
-    "request_timeout_ms": 10_000,
-}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -99,15 +93,7 @@ def make_config(stream: str, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """
 
     def make(**overrides: Any) -> dict[str, Any]:
-        names = ("raw_fobs", "norm_fobs", "raw_fobd", "norm_fobd", "dead_letters")
-        base: dict[str, Any] = {
-            "cryptoflow": {"name": f"test-{stream}"},
-            "kafka": {"stream": stream, **QUICK_GROUPS},
-            "channels": {name: {"topic": f"{name.replace('_', '-')}-{stream}"} for name in names},
-            "storage": {"local": {"path": str(tmp_path / "lake")}},
-            "logging": {"format": "json"},
-        }
-        return _merged(base, overrides)
+        return config_of(stream, tmp_path, **overrides)
 
     return make
 
@@ -138,11 +124,3 @@ def services(tmp_path: Path) -> Iterator[Processes]:
 def simulator(services: Processes) -> Simulator:
     """An exchange with few symbols. For other arguments: ``services.simulate(…)``."""
     return services.simulate("--seed", "1", "--symbols-per-market", "2")
-
-
-def _merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in more.items():
-        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merged(merged[name], value) if both else value
-    return merged

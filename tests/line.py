@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 SERVICES = ("reader", "flattener", "s3writer")
 FLUSH = {"buffer": {"snapshot_flush_interval": "2s", "delta_flush_interval": "2s"}}
 Origin = tuple[int, int]  # raw partition, raw offset
-Row = tuple[str | None, float | None, float | None, int | None, str | None]  # side, price, quantity, level, gap cause
+Row = tuple[Any, ...]
+COLUMNS = {
+    "fobs": ("side", "price", "quantity", "level", "gap_cause"),
+    "fobd": ("type", "side", "price", "quantity", "gap_cause"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ class Line:
         """What `cryptoflow topics create` does."""
         await topics.create(self.settings)
 
-    def start(self, service: str, *, ready: bool = True) -> Service:
-        return self.processes.start(service, self.config, environ=self.environ, ready=ready)
+    def start(self, service: str, *, ready: bool = True, **environ: str) -> Service:
+        """A process of a service, with `environ` in its environment."""
+        return self.processes.start(service, self.config, environ={**self.environ, **environ}, ready=ready)
 
     def raw_topic(self, kind: Kind) -> str:
         """The raw topic of a kind."""
@@ -106,27 +111,28 @@ class Line:
     def verify(self, *, strict: bool = True) -> Report:
         return verify(self.store, strict=strict)
 
-    def rows_by_origin(self) -> dict[Origin, list[Row]]:
+    def rows_by_origin(self, kind: Kind = "fobs") -> dict[Origin, list[Row]]:
         """Every row of the lake, by the raw record it names, in file order."""
         found: dict[Origin, list[Row]] = defaultdict(list)
         store = self.store
-        for entry in store.walk("fobs/"):
+        for entry in store.walk(f"{kind}/"):
             body = store.get(entry.path)
             assert body is not None, entry.path
             table = pq.read_table(pa.BufferReader(body))
-            columns = ("raw_partition", "raw_offset", "side", "price", "quantity", "level", "gap_cause")
+            columns = ("raw_partition", "raw_offset", *COLUMNS[kind])
             for partition, offset, *row in zip(*(table.column(name).to_pylist() for name in columns), strict=True):
                 found[partition, offset].append(tuple(row))
         return found
 
-    async def assert_exactly_once(self) -> Counter[str]:
+    async def assert_exactly_once(self, kind: Kind = "fobs") -> Counter[str]:
         """Each raw record's rows lie in the lake once, equal level by level. Gives how many records of each type."""
-        rows = self.rows_by_origin()
+        rows = self.rows_by_origin(kind)
         types: Counter[str] = Counter()
-        for record in await self.raw_records():
-            headers = {name: value.decode() for name, value in record.headers}
-            types[headers["type"]] += 1
-            assert rows.pop((record.partition, record.offset), None) == expected_rows(headers["type"], record.value), (
+        for record in await self.raw_records(kind):
+            type_ = dict(record.headers)["type"].decode()
+            types[type_] += 1
+            found = rows.pop((record.partition, record.offset), None)
+            assert found == expected_rows(kind, type_, record.value), (
                 f"raw record {record.partition}/{record.offset} is not in the lake once, as it is"
             )
         assert not rows, f"rows in the lake of records that the raw topic does not have: {sorted(rows)[:5]}"
@@ -149,16 +155,21 @@ class Line:
             return await admin.beginning_offsets(tps), await admin.end_offsets(tps)
 
 
-def expected_rows(type_: str, value: bytes) -> list[Row]:
-    """What a raw record has to become, said the plain way."""
+def expected_rows(kind: Kind, type_: str, value: bytes) -> list[Row]:
+    """What a raw record has to become, said the plain way: the `COLUMNS` of its kind."""
     content = json.loads(value)
     if type_ == "gap":
-        return [(None, None, None, None, content["cause"])]
-    return [
-        (side, float(price), float(quantity), level, None)
-        for side, name in (("bid", "bids"), ("ask", "asks"))
-        for level, (price, quantity) in enumerate(content[name], 1)
+        return [(None if kind == "fobs" else "gap", None, None, None, content["cause"])]
+    content = content.get("data", content)
+    levels = [
+        (side, float(price), float(quantity), level)
+        for side, names in (("bid", ("bids", "b")), ("ask", ("asks", "a")))
+        for name in names
+        for level, (price, quantity) in enumerate(content.get(name, ()), 1)
     ]
+    if kind == "fobs":
+        return [(*level, None) for level in levels]
+    return [(type_, *level[:3], None) for level in levels] or [(type_, None, None, None, None)]
 
 
 def source(url: str, symbols: Mapping[str, list[str]], *, interval_ms: int = 500, limit: int = 100) -> dict[str, Any]:
