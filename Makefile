@@ -58,6 +58,9 @@ test-contract: $(VENV)/.dev ## one suite against the embedded broker and against
 test-integration: $(VENV)/.dev ## real Kafka and a real S3 store, in Docker
 	@$(PYTEST) tests/integration tests/faults $(ARGS)
 
+soak: $(VENV)/.dev ## the fault matrix by seed, ten minutes (ARGS="--runs 200 --seed 1", ARGS="--help"): a table; needs Docker
+	@$(PY) -m tests.matrix $(ARGS)
+
 test-spark: $(VENV)/.spark ## Spark reads the lake (installs PySpark, half a gigabyte, into .venv; needs Java 17)
 	@$(PYTEST) tests/integration/test_read_spark.py $(ARGS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.settings import Settings
+
+
+def pytest_configure() -> None:
+    """The fault matrix plays some runs of a new seed: one seed for all workers, which inherit the environment."""
+    os.environ.setdefault("MATRIX_SEED", str(secrets.randbelow(1_000_000)))
+
+
+def pytest_report_header() -> str:
+    return f"MATRIX_SEED={os.environ['MATRIX_SEED']} (of the fault matrix's random runs)"
 
 
 @pytest.hookimpl(wrapper=True)
