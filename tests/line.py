@@ -112,10 +112,13 @@ class Line:
         return verify(self.store, strict=strict)
 
     def rows_by_origin(self, kind: Kind = "fobs") -> dict[Origin, list[Row]]:
-        """Every row of the lake, by the raw record it names, in file order."""
+        """Every row of the stream in the lake, by the raw record it names, in file order."""
         found: dict[Origin, list[Row]] = defaultdict(list)
         store = self.store
         for entry in store.walk(f"{kind}/"):
+            parsed = layout.parse_data_path(entry.path)
+            if parsed is not None and parsed.stream != self.settings.kafka.stream:
+                continue
             body = store.get(entry.path)
             assert body is not None, entry.path
             table = pq.read_table(pa.BufferReader(body))

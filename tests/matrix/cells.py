@@ -20,7 +20,7 @@ LOSSES: frozenset[Verdict] = frozenset({"complete", "lossy"})
 
 @dataclass(frozen=True)
 class Cell:
-    """A fault. `verdicts`: what `lake verify` may say afterwards. `settles`: the line is to catch up and be compared."""
+    """A fault. `verdicts`: what `lake verify` may say afterwards."""
 
     name: str
     play: Callable[[World], Awaitable[None]]

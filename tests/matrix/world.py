@@ -54,7 +54,8 @@ class World:
         self.s3 = s3
         self.proxy = proxy
         self.processes = Processes(folder)
-        self.stream = f"m{uuid.uuid4().hex[:12]}"
+        self.stream = _new_stream()
+        self.prefix = f"lakes/{self.stream}"
         self.kept: dict[Offset, Record] = {}  # raw records read before somebody deleted them
         self.poisoned: set[Offset] = set()  # raw records that no flattener can read
         self.exchange: Simulator
@@ -72,15 +73,16 @@ class World:
             "source": self._source(symbols),
             "writer": FLUSH,
         }
+        self._sections = merged(sections, overrides)
+        await self._lay()
 
-        def config(**more: Any) -> dict[str, Any]:
-            return config_of(self.stream, self.folder, **merged(more, overrides))
-
-        self.line, self.direct = (
-            make_line(self.processes, config, self.folder, s3=store, prefix=f"lakes/{self.stream}", **sections)
-            for store in (self.proxy, self.s3)
-        )
-        await self.line.create_topics()
+    async def renew(self, **overrides: Any) -> None:
+        """A new stream into the same lake, with topics of its own. From now on the judge looks at that alone."""
+        self.stream = _new_stream()
+        self._sections = merged(self._sections, overrides)
+        self.kept.clear()
+        self.poisoned.clear()
+        await self._lay()
 
     async def start(self, service: str, *, crash: str = "", ready: bool = True, **environ: str) -> Service:
         """A service, by default until it is ready. `crash`: a crash point as ``<place>:<nth>:<action>``."""
@@ -170,6 +172,16 @@ class World:
         """Every response of the exchange."""
         return self.folder / "answers.jsonl"
 
+    async def _lay(self) -> None:
+        def config(**sections: Any) -> dict[str, Any]:
+            return config_of(self.stream, self.folder, **sections)
+
+        self.line, self.direct = (
+            make_line(self.processes, config, self.folder, s3=store, prefix=self.prefix, **self._sections)
+            for store in (self.proxy, self.s3)
+        )
+        await self.line.create_topics()
+
     def _simulate(self) -> None:
         limits = ("--futures-weight-limit", "1000000", "--connects-per-five-minutes", "100000")
         truth = ("--truth-frames", str(self.truth_frames), "--truth", str(self.truth_answers))
@@ -186,3 +198,7 @@ class World:
         }
         off = {"orderbook": {"snapshots": {"enabled": False}, "delta": {"enabled": False}}}
         return {"binance": {"future": future, "inverse": off, "spot": off}}
+
+
+def _new_stream() -> str:
+    return f"m{uuid.uuid4().hex[:12]}"
