@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cryptoflow.demo_frames import Served
 from shared.lake.claims import Claim
+from shared.lake.kinds import is_rows
 from shared.lake.layout import CLAIMS_V1, parse_claim_path, parse_data_path
 from shared.messages import KINDS
 
@@ -110,6 +111,6 @@ class Progress:
             self._claims.add(name)
             for file in msgspec.json.decode(path.read_bytes(), type=Claim).files:
                 data = parse_data_path(file.path)
-                if data is not None:
+                if data is not None and is_rows(data.kind):
                     self._files += 1
                     self._stored[data.kind][data.book.market, data.book.symbol] += file.rows

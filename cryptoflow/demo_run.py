@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cryptoflow.demo_processes import DemoFailed
+from shared.lake.kinds import LAKE_KINDS
 from shared.lake.layout import CLAIMS_ROOT, INSTRUMENTS_ROOT
 from shared.lake.store import open_url
 from shared.lake.verify import verify
@@ -189,7 +190,7 @@ def _make_way(lake: Path, base: Path, say: Callable[[str], None]) -> None:
     """Leaves a lake that is proven where it is, moves one that is not aside, and refuses what is no lake."""
     if not lake.exists():
         return
-    foreign = {path.name for path in lake.iterdir()} - {CLAIMS_ROOT, INSTRUMENTS_ROOT, *KINDS}
+    foreign = {path.name for path in lake.iterdir()} - {CLAIMS_ROOT, INSTRUMENTS_ROOT, *LAKE_KINDS}
     if foreign:
         raise DemoFailed(
             f"{_typed(lake, base)} is no lake (there is {min(foreign)!r} in it): name another place with --lake"

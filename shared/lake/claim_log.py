@@ -1,4 +1,4 @@
-"""The protocol of claims: how a range of a norm partition becomes files exactly once, whatever dies when.
+"""The protocol of claims: how a range of a partition becomes files exactly once, whatever dies when.
 
 Pure: a protocol is a generator that yields what it wants done (`Create`, `Get`, …) and is sent the answer, so the same
 code runs over S3 in the service and over every broken store that a test can think of. The rules:
@@ -27,7 +27,7 @@ from shared.lake.schema import SCHEMA_VERSION
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from shared.messages import Kind
+    from shared.lake.kinds import LakeKind
 
 OFFSET_END = 2**63  # above every Kafka offset
 
@@ -105,7 +105,7 @@ Steps = Generator[Request, Any, Result]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a line stands: the next norm offset, and what taking records needs to know of what is stored."""
+    """Where a line stands: the next offset, and what taking records needs to know of what is stored."""
 
     next_offset: int
     done: int = -1  # highest raw offset accepted
@@ -122,9 +122,9 @@ class Flushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimLog:
-    """The line of one norm partition, and whose it is."""
+    """The line of one partition, and whose it is."""
 
-    kind: Kind
+    kind: LakeKind
     stream: str
     partition: int
     topic: str
@@ -140,7 +140,7 @@ class ClaimLog:
         first = yield from self._last_claim_first(hint)
         origin = yield from self._origin(start, exists=first is not None)
         if first is None:
-            return Position(next_offset=origin.first)
+            return Position(next_offset=origin.first, done=claims.done_before(self.kind, origin))
         path = layout.claim_path(self.kind, self.stream, self.partition, first)
         body = yield Get(path)
         if body is None:

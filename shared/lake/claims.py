@@ -1,6 +1,7 @@
-"""The objects of a claim log: one line of create-only JSON objects per norm partition, an origin and claims that tile.
+"""The objects of a claim log: one line of create-only JSON objects per partition, an origin and claims that tile.
 
-A claim names the exact files of the norm offsets ``first..last`` before any of them exists. These are the documents,
+A claim names the exact files of the offsets ``first..last`` of its topic before any of them exists: of a norm topic, or
+for the archive of a raw one, whose offsets are the raw offsets themselves. These are the documents,
 their bytes and nothing else: what is done with them stands in `shared.lake.claim_log`.
 """
 
@@ -11,8 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from shared.errors import FatalError, UnknownVersion
+from shared.lake.kinds import LakeKind, is_archive
 from shared.lake.layout import LAYOUT_VERSION
-from shared.messages import Kind  # noqa: TC001  # msgspec reads the annotations when it first decodes
 
 CLAIM_VERSION = 1
 
@@ -36,10 +37,10 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """Norm offsets ``first..last`` (both included) become exactly `files`. Raw offsets: `done_*`, `holes`."""
+    """Offsets ``first..last`` (both included) become exactly `files`. Raw offsets: `done_*`, `holes`."""
 
     v: int = CLAIM_VERSION
-    kind: Kind
+    kind: LakeKind
     stream: str
     partition: int
     first: int
@@ -48,7 +49,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int
     topic: str
     files: tuple[FileEntry, ...]
-    done_before: int  # highest raw offset accepted before the first record of the range; -1 at the origin
+    done_before: int  # highest raw offset accepted before the first record of the range; see `done_before`
     done_after: int
     holes: tuple[tuple[int, int], ...] = ()  # raw offsets, both ends included, that no norm record covered
     dead: int = 0  # raw records of the range that went to the dead letters
@@ -64,7 +65,7 @@ class LostClaim(msgspec.Struct, frozen=True, kw_only=True):
     """What a claim promised and can no longer be made: Kafka had none of the range below `kafka_first` any more."""
 
     v: int = CLAIM_VERSION
-    kind: Kind
+    kind: LakeKind
     stream: str
     partition: int
     first: int
@@ -73,6 +74,14 @@ class LostClaim(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]  # paths among `promised` that do not exist
     kafka_first: int
     writer: str
+
+
+def done_before(kind: LakeKind, origin: Origin) -> int:
+    """The raw offset that counts as accepted before the first record of a line.
+
+    A line of norm records stands for the raw topic from its beginning; one of raw records begins where it begins.
+    """
+    return origin.first - 1 if is_archive(kind) or origin.raw_stream is not None else -1
 
 
 Document = TypeVar("Document", Origin, Claim, LostClaim)

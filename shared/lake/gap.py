@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from shared.lake.instant import instant_text
 
 if TYPE_CHECKING:
-    from shared.messages import Book, Kind
+    from shared.lake.kinds import LakeKind
+    from shared.messages import Book
 
 BROKEN_CHAIN = "broken-chain"
 STREAM_ENDED = "stream-ended"
@@ -23,7 +24,7 @@ class Gap:
     ``stream-ended`` (nothing follows in the stream, and the symbol goes on in another).
     """
 
-    kind: Kind
+    kind: LakeKind
     stream: str
     raw_partition: int
     cause: str

@@ -19,15 +19,17 @@ from shared.lake import claims, layout, parquet
 from shared.lake.claims import Claim, LostClaim
 from shared.lake.data_file import open_file, row_groups
 from shared.lake.gap import Gap, row_times
+from shared.lake.kinds import is_rows
 from shared.lake.patient import Patient
 from shared.lake.report import LineKey
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from shared.lake.kinds import LakeKind
     from shared.lake.layout import DataPath
     from shared.lake.store import Store
-    from shared.messages import Book, Kind
+    from shared.messages import Book
 
 TOLD_LATE_NS = 3_600_000_000_000
 """How long after the span a gap row is still looked for that reaches back into it; a running reader takes a minute."""
@@ -51,8 +53,8 @@ class Wanted:
     symbol: str | None = None
 
     def line(self, key: LineKey) -> bool:
-        """Whether holes of this line are wanted."""
-        return self.kind in (None, key.kind) and self.stream in (None, key.stream)
+        """Whether holes of this line are wanted; those of the archive are no holes in the rows."""
+        return is_rows(key.kind) and self.kind in (None, key.kind) and self.stream in (None, key.stream)
 
     def book(self, book: Book) -> bool:
         """Whether holes of this book are wanted."""
@@ -246,5 +248,5 @@ def _losses_of(patient: Patient, near: _Near, lost: set[tuple[LineKey, int]]) ->
         )
 
 
-def _line(key: LineKey) -> tuple[Kind, str, int]:
+def _line(key: LineKey) -> tuple[LakeKind, str, int]:
     return key.kind, key.stream, key.partition

@@ -5,6 +5,8 @@
     instruments/exchange=E/market=M/<recv_ms>-<digest>.parquet
 
 All paths are relative to the lake's prefix, in ASCII: values are URI-escaped, which every reader of hive trees undoes.
+`<kind>` is that of a line: ``fobs``, ``fobd``, or of the archive ``raw-fobs``, ``raw-fobd``; offsets are those of the topic
+that the line stores, of norm records or, in the archive, of raw ones.
 Offsets are padded to 20 digits, so that the order of names is the order of offsets. A name says which range of which
 partition an object holds; parsing gives `None` for any name that this module would not have written itself.
 Nothing here does I/O, and no clock is read.
@@ -18,10 +20,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import quote, unquote
 
-from shared.messages import INT64_MAX, KINDS, STREAM_PATTERN, Book
+from shared.lake.kinds import LAKE_KINDS
+from shared.messages import INT64_MAX, STREAM_PATTERN, Book
 
 if TYPE_CHECKING:
-    from shared.messages import Kind
+    from shared.lake.kinds import LakeKind
 
 LAYOUT_VERSION = 1
 CLAIMS_ROOT = "_claims"
@@ -38,9 +41,9 @@ _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 @dataclass(frozen=True, slots=True)
 class DataPath:
-    """What the name of a data object says. `first` and `last` are norm offsets, both included."""
+    """What the name of a data object says. `first` and `last` are offsets of its topic, both included."""
 
-    kind: Kind
+    kind: LakeKind
     book: Book
     hour_start_us: int
     stream: str
@@ -61,7 +64,7 @@ class DataPath:
 class ClaimPath:
     """What the name of an object of a claim log says. `first` is None for the origin."""
 
-    kind: Kind
+    kind: LakeKind
     stream: str
     partition: int
     what: Literal["origin", "claim", "lost"]
@@ -92,7 +95,7 @@ def hour_text(hour_start_us: int) -> str:
 
 
 def data_path(  # noqa: PLR0917  # the parts stand in the order of the path
-    kind: Kind, book: Book, hour_start_us: int, stream: str, partition: int, first: int, last: int
+    kind: LakeKind, book: Book, hour_start_us: int, stream: str, partition: int, first: int, last: int
 ) -> str:
     """The path of a data object. Raises `ValueError` for what no name can hold (empty value, hour before 1970, …)."""
     if not first <= last:
@@ -103,7 +106,7 @@ def data_path(  # noqa: PLR0917  # the parts stand in the order of the path
     )
 
 
-def hour_prefix(kind: Kind, book: Book, hour_start_us: int) -> str:
+def hour_prefix(kind: LakeKind, book: Book, hour_start_us: int) -> str:
     """The folder of one hour of a book, with the slash at its end. Raises `ValueError` for an hour before 1970."""
     if hour_start_us < 0 or hour_start_us % HOUR_US:
         raise ValueError(f"{hour_start_us} is not the start of an hour since 1970 in microseconds")
@@ -112,7 +115,7 @@ def hour_prefix(kind: Kind, book: Book, hour_start_us: int) -> str:
     return f"{book_prefix(kind, book)}year={day.year:04}/month={day.month:02}/day={day.day:02}/hour={hour:02}/"
 
 
-def book_prefix(kind: Kind, book: Book) -> str:
+def book_prefix(kind: LakeKind, book: Book) -> str:
     """The folder of one book, with the slash at its end."""
     values = [("exchange", book.exchange), ("market", book.market), ("symbol", book.symbol)]
     return f"{kind}/" + "".join(f"{name}={_escape(name, value)}/" for name, value in values)
@@ -127,7 +130,7 @@ def parse_data_path(path: str) -> DataPath | None:
         day = date(int(match["year"]), int(match["month"]), int(match["day"]))
         book = Book(*(unquote(match[name], errors="strict") for name in ("exchange", "market", "symbol")))
         parsed = DataPath(
-            cast("Kind", match["kind"]),
+            cast("LakeKind", match["kind"]),
             book,
             (day.toordinal() - _EPOCH_DAY) * _DAY_US + int(match["hour"]) * HOUR_US,
             match["stream"],
@@ -140,22 +143,22 @@ def parse_data_path(path: str) -> DataPath | None:
         return None
 
 
-def claims_prefix(kind: Kind, stream: str, partition: int) -> str:
+def claims_prefix(kind: LakeKind, stream: str, partition: int) -> str:
     """The folder of one claim log, with the slash at its end."""
     return f"{CLAIMS_V1}/{kind}/{_stream(stream)}/{_partition(partition)}/"
 
 
-def origin_path(kind: Kind, stream: str, partition: int) -> str:
+def origin_path(kind: LakeKind, stream: str, partition: int) -> str:
     """The path of a claim log's origin. It sorts after all claims."""
     return f"{claims_prefix(kind, stream, partition)}origin.json"
 
 
-def claim_path(kind: Kind, stream: str, partition: int, first: int) -> str:
-    """The path of the claim that begins at norm offset `first`."""
+def claim_path(kind: LakeKind, stream: str, partition: int, first: int) -> str:
+    """The path of the claim that begins at offset `first`."""
     return f"{claims_prefix(kind, stream, partition)}{_offset(first)}.json"
 
 
-def lost_path(kind: Kind, stream: str, partition: int, first: int) -> str:
+def lost_path(kind: LakeKind, stream: str, partition: int, first: int) -> str:
     """The path of what says that this claim's records were no longer to be had. It sorts right after the claim."""
     return f"{claims_prefix(kind, stream, partition)}{_offset(first)}.lost.json"
 
@@ -165,7 +168,7 @@ def parse_claim_path(path: str) -> ClaimPath | None:
     match = _CLAIM.fullmatch(path)
     if match is None:
         return None
-    where = cast("Kind", match["kind"]), match["stream"], int(match["partition"])
+    where = cast("LakeKind", match["kind"]), match["stream"], int(match["partition"])
     if match["first"] is None:
         return ClaimPath(*where, "origin")
     first = int(match["first"])
@@ -224,7 +227,7 @@ def _offset(offset: int) -> str:
     return f"{offset:020}"
 
 
-_KIND = f"(?P<kind>{'|'.join(KINDS)})"
+_KIND = f"(?P<kind>{'|'.join(LAKE_KINDS)})"
 _DATA = re.compile(
     rf"{_KIND}/exchange=(?P<exchange>[^/]+)/market=(?P<market>[^/]+)/symbol=(?P<symbol>[^/]+)"
     r"/year=(?P<year>[0-9]{4})/month=(?P<month>[0-9]{2})/day=(?P<day>[0-9]{2})/hour=(?P<hour>[0-9]{2})"

@@ -11,19 +11,36 @@ import io
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
 from shared.errors import FatalError
+from shared.lake.digest import Payload, digest, digest_of
+from shared.lake.kinds import LAKE_KINDS, is_archive
 from shared.lake.schema import FILE_SCHEMAS
-from shared.messages import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from shared.messages import Kind
+    from shared.lake.kinds import LakeKind
+
+__all__ = [
+    "FOOTER_PREFIX",
+    "ROW_GROUP_ROWS",
+    "TAIL_BYTES",
+    "Footer",
+    "FooterBeyondTail",
+    "begin_file",
+    "columns",
+    "decode",
+    "digest",
+    "digest_of",
+    "encode",
+    "end_file",
+    "read_footer",
+    "read_metadata",
+    "slices",
+]
 
 ROW_GROUP_ROWS = 262_144
 FOOTER_PREFIX = "cryptoflow."
@@ -32,13 +49,15 @@ TAIL_BYTES = 65_536  # holds the footer of any file of this lake with few row gr
 _MAGIC = b"PAR1"
 _TRAILER_BYTES = 8  # footer length, magic
 _ZSTD_LEVEL = 3  # 5 % smaller than pyarrow's default of 1
+_SLICE_BYTES = 262_144  # of decoded rows, on average
+_NEVER_TWICE = frozenset({"timestamp", "recv_ns", "kafka_timestamp_ms", "seq", "sent_ns", "value", "raw_offset"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footer:
-    """What a file says of itself. `first` and `last` are norm offsets, both included, as in its name."""
+    """What a file says of itself. `first` and `last` are offsets of `topic`, both included, as in its name."""
 
-    kind: Kind
+    kind: LakeKind
     exchange: str
     market: str
     symbol: str
@@ -65,70 +84,75 @@ def encode(table: pa.Table, footer: Footer, compression: str = "zstd") -> bytes:
         raise FatalError(f"a file of {footer.rows} rows was to be written from {table.num_rows}")
     table = _as_file_schema(table, schema)
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink,
-        table.schema,
-        compression=compression,
-        compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
-        # Pays for every column of a book: times and ids repeat per message, prices and quantities between messages.
-        # BYTE_STREAM_SPLIT and DELTA_BINARY_PACKED would be smaller for some; not every engine reads them.
-        use_dictionary=True,
-        store_schema=False,  # Arrow's own copy would turn strings into dictionaries for some readers only
-        write_statistics=True,
-    ) as writer:
-        writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-        writer.add_key_value_metadata({f"{FOOTER_PREFIX}{key}": str(value) for key, value in asdict(footer).items()})
+    writer = begin_file(sink, footer.kind, table.schema, compression)
+    writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+    end_file(writer, footer)
     return cast("bytes", sink.getvalue().to_pybytes())
 
 
-def digest(table: pa.Table) -> str:
-    """The rows' fingerprint: xxh3_128 in hex over the columns in the table's order, whatever holds them in memory.
-
-    Fed, without separators, with all integers as 8 bytes little-endian:
-
-    1. the number of rows;
-    2. for each column, in schema order:
-       a. *values*: integers sign-extended to 64 bits, timestamps as microseconds since the epoch, floats as their
-          IEEE 754 bits; where null, eight zero bytes. For strings: the length in bytes of every value (null: 0),
-          then the UTF-8 bytes of all values one after the other (null: none);
-       b. *validity*: one byte a row, 1 where there is a value and 0 where null, also for columns that are never null.
-
-    Equal for plain and dictionary strings, for one chunk or many, for slices, with or without validity buffers.
-    """
-    return digest_of(table.num_rows, table.columns)
-
-
-def digest_of(rows: int, columns: Iterable[pa.ChunkedArray]) -> str:
-    """The `digest` of a table whose columns come one after the other."""
-    hasher = xxhash.xxh3_128()
-    hasher.update(rows.to_bytes(8, "little"))
-    for column in columns:
-        chunks = [_undictionaried(chunk) for chunk in column.chunks]
-        filled = [_nulls_zeroed(chunk) for chunk in chunks]
-        for chunk in filled:
-            hasher.update(_lengths(chunk) if pa.types.is_string(chunk.type) else _eight_bytes(chunk))
-        for chunk in filled:
-            if pa.types.is_string(chunk.type):
-                hasher.update(_text(chunk))
-        for chunk in chunks:
-            hasher.update(_validity(chunk))
-    return hasher.hexdigest()
+def begin_file(sink: pa.NativeFile, kind: LakeKind, schema: pa.Schema, compression: str) -> pq.ParquetWriter:
+    """A file to be filled table by table, each one row group at least, and then ended."""
+    # A dictionary pays for every column of a book: times and ids repeat per message, prices and quantities between
+    # messages. BYTE_STREAM_SPLIT and DELTA_BINARY_PACKED would be smaller for some; not every engine reads them.
+    dictionaries: bool | list[str] = True
+    statistics: bool | list[str] = True
+    if is_archive(kind):
+        dictionaries = [leaf for leaf in _leaves(schema) if leaf not in _NEVER_TWICE]
+        statistics = [field.name for field in schema if field.name not in {"value", "headers"}]
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression=compression,
+        compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
+        use_dictionary=dictionaries,
+        store_schema=False,  # Arrow's own copy would turn strings into dictionaries for some readers only
+        write_statistics=statistics,
+    )
 
 
-def decode(body: bytes, kind: Kind) -> pa.Table:
+def end_file(writer: pq.ParquetWriter, footer: Footer) -> None:
+    """Write what the file says of itself."""
+    writer.add_key_value_metadata({f"{FOOTER_PREFIX}{key}": str(value) for key, value in asdict(footer).items()})
+    writer.close()
+
+
+def decode(body: bytes, kind: LakeKind) -> pa.Table:
     """The rows of a file. Raises `FatalError` if it is not whole Parquet with the columns of `FILE_SCHEMAS[kind]`."""
-    return pa.Table.from_arrays([column for _, column in columns(body, kind)], schema=FILE_SCHEMAS[kind])
-
-
-def columns(body: bytes, kind: Kind) -> Iterator[tuple[str, pa.ChunkedArray]]:
-    """The columns of a file with their names, one in memory at a time. Raises `FatalError` as `decode` does."""
     try:
-        file = pq.ParquetFile(pa.BufferReader(body))
-        _check_columns(file.schema_arrow, FILE_SCHEMAS[kind])
+        table = _open(body, kind).read()
+    except (pa.ArrowException, OSError) as error:
+        raise FatalError(f"not readable as Parquet: {error}") from error
+    for field, column in zip(FILE_SCHEMAS[kind], table.columns, strict=True):
+        _check_nulls(field, column)
+    return pa.Table.from_arrays(table.columns, schema=FILE_SCHEMAS[kind])
+
+
+def columns(body: bytes, kind: LakeKind) -> Iterator[tuple[str, pa.ChunkedArray | Payload]]:
+    """The columns of a file with their names, one in memory at a time, and of bytes no more than a slice.
+
+    Raises `FatalError` as `decode` does.
+    """
+    try:
+        file = _open(body, kind)
         for field in FILE_SCHEMAS[kind]:
-            column = file.read(columns=[field.name]).column(0)
+            column: pa.ChunkedArray | Payload
+            if pa.types.is_binary(field.type):
+                column = Payload()
+                for batch in file.iter_batches(_slice_rows(file), columns=[field.name]):
+                    column.add(batch.column(0))
+            else:
+                column = file.read(columns=[field.name]).column(0)
             _check_nulls(field, column)
             yield field.name, column
+    except (pa.ArrowException, OSError) as error:
+        raise FatalError(f"not readable as Parquet: {error}") from error
+
+
+def slices(body: bytes, kind: LakeKind) -> Iterator[pa.RecordBatch]:
+    """The rows of a file in order, some at a time. Raises `FatalError` as `decode` does."""
+    try:
+        file = _open(body, kind)
+        yield from file.iter_batches(_slice_rows(file), columns=FILE_SCHEMAS[kind].names)
     except (pa.ArrowException, OSError) as error:
         raise FatalError(f"not readable as Parquet: {error}") from error
 
@@ -168,6 +192,29 @@ class FooterBeyondTail(FatalError):
         self.needed_bytes = needed_bytes
 
 
+def _open(body: bytes, kind: LakeKind) -> pq.ParquetFile:
+    file = pq.ParquetFile(pa.BufferReader(body))
+    _check_columns(file.schema_arrow, FILE_SCHEMAS[kind])
+    return file
+
+
+def _slice_rows(file: pq.ParquetFile) -> int:
+    """How many rows make a slice: of large values few."""
+    metadata = file.metadata
+    size: int = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    rows: int = metadata.num_rows
+    return max(1, min(ROW_GROUP_ROWS, rows * _SLICE_BYTES // max(1, size)))
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """The columns as Parquet names them, those inside lists too."""
+    return [
+        f"{field.name}.list.element.{part.name}" if pa.types.is_list(field.type) else field.name
+        for field in schema
+        for part in (field.type.value_type if pa.types.is_list(field.type) else (field,))
+    ]
+
+
 def _footer(metadata: dict[bytes, bytes]) -> Footer:
     values: dict[str, Any] = {}
     for field in fields(Footer):
@@ -179,7 +226,7 @@ def _footer(metadata: dict[bytes, bytes]) -> Footer:
             values[field.name] = int(text) if field.name in _FOOTER_INTEGERS else text
         except ValueError as error:
             raise FatalError(f"the footer's {FOOTER_PREFIX}{field.name} is {raw!r}") from error
-    if values["kind"] not in KINDS:
+    if values["kind"] not in LAKE_KINDS:
         raise FatalError(f"the footer's {FOOTER_PREFIX}kind is {values['kind']!r}")
     return Footer(**values)
 
@@ -203,55 +250,10 @@ def _check_columns(found: pa.Schema, schema: pa.Schema) -> None:
             raise FatalError(f"column {field.name} is {type_}; should be {field.type}")
 
 
-def _check_nulls(field: pa.Field, column: pa.ChunkedArray) -> None:
+def _check_nulls(field: pa.Field, column: pa.ChunkedArray | Payload) -> None:
     if column.null_count and not field.nullable:
         raise FatalError(f"column {field.name} has {column.null_count} nulls and may have none")
 
 
 def _value_type(type_: pa.DataType) -> pa.DataType:
     return type_.value_type if pa.types.is_dictionary(type_) else type_
-
-
-def _undictionaried(chunk: pa.Array) -> pa.Array:
-    return chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk
-
-
-def _nulls_zeroed(chunk: pa.Array) -> pa.Array:
-    """As strings, or as 64-bit integers of the same bits; null as "" or 0. Copies only where it has to."""
-    if pa.types.is_string(chunk.type):
-        return chunk.fill_null("") if chunk.null_count else chunk
-    if pa.types.is_int32(chunk.type):
-        chunk = chunk.cast(pa.int64())
-    elif pa.types.is_int64(chunk.type) or pa.types.is_float64(chunk.type) or chunk.type == _TIME:
-        chunk = chunk.view(pa.int64())
-    else:
-        raise FatalError(f"the digest is not defined for columns of {chunk.type}")
-    return chunk.fill_null(0) if chunk.null_count else chunk
-
-
-def _eight_bytes(chunk: pa.Array) -> memoryview:
-    return cast("memoryview", chunk.to_numpy().astype("<i8", copy=False).data)
-
-
-def _lengths(chunk: pa.Array) -> memoryview:
-    return np.diff(_offsets(chunk)).astype("<i8").data
-
-
-def _text(chunk: pa.Array) -> memoryview:
-    offsets, data = _offsets(chunk), chunk.buffers()[2]
-    return memoryview(data)[offsets[0] : offsets[-1]] if data is not None else memoryview(b"")
-
-
-def _offsets(chunk: pa.Array) -> np.ndarray[Any, Any]:
-    if not len(chunk):
-        return np.zeros(1, np.int32)
-    return np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-
-
-def _validity(chunk: pa.Array) -> memoryview:
-    if not chunk.null_count:
-        return np.ones(len(chunk), np.uint8).data
-    return cast("memoryview", chunk.is_valid().cast(pa.uint8()).to_numpy().data)
-
-
-_TIME = pa.timestamp("us", tz="UTC")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from shared.messages import Kind
+    from shared.lake.kinds import LakeKind
 
 ProblemWord = Literal[
     "origin-missing",
@@ -43,7 +43,7 @@ EXIT_CODES: dict[Verdict, int] = {"complete": 0, "damaged": 1, "empty": 2, "loss
 class LineKey:
     """One claim log: of a kind, a stream and a norm partition."""
 
-    kind: Kind
+    kind: LakeKind
     stream: str
     partition: int
 

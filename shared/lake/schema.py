@@ -2,6 +2,7 @@
 
 `FILE_SCHEMAS[kind]` is what a Parquet file holds; exchange, market and symbol are path keys there, never columns
 (columns of the same name in file and path break pandas, ``pq.read_table(root)`` and Athena).
+The archive of raw records has columns of its own, `ARCHIVE_SCHEMA`: `shared.lake.archive` says what stands in them.
 A change of any column is a new `SCHEMA_VERSION`; one file holds one version.
 """
 
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from shared.messages import KINDS
+
 if TYPE_CHECKING:
+    from shared.lake.kinds import LakeKind
     from shared.messages import Kind
 
 SCHEMA_VERSION = 1
@@ -30,7 +34,28 @@ _LINEAGE = [_required("raw_partition", pa.int32()), _required("raw_offset", pa.i
 _RECEIVED = [_required("timestamp", _TIME), _required("recv_ns", pa.int64())]
 _VENUE_TIMES = [pa.field("event_time", _TIME), pa.field("transaction_time", _TIME)]
 
-FILE_SCHEMAS: dict[Kind, pa.Schema] = {
+_HEADER = pa.struct([_required("name", pa.string()), _required("value", pa.binary())])
+
+ARCHIVE_SCHEMA = pa.schema(
+    [
+        *_RECEIVED,  # Kafka's time where the headers tell none
+        _required("kafka_timestamp_ms", pa.int64()),
+        _required("type", pa.string()),  # snapshot, update, gap; unknown where the headers tell none
+        pa.field("limit", pa.int32()),
+        pa.field("conn", pa.string()),
+        pa.field("seq", pa.int64()),
+        pa.field("sent_ns", pa.int64()),
+        pa.field("ip", pa.string()),
+        pa.field("key", pa.binary()),
+        _required("value", pa.binary()),
+        pa.field("headers", pa.list_(pa.field("element", _HEADER))),  # only where the other columns do not tell them
+        *_LINEAGE,
+    ]
+)
+
+FILE_SCHEMAS: dict[LakeKind, pa.Schema] = {
+    "raw-fobs": ARCHIVE_SCHEMA,
+    "raw-fobd": ARCHIVE_SCHEMA,
     "fobs": pa.schema(
         [
             *_RECEIVED,
@@ -72,4 +97,5 @@ def _norm(schema: pa.Schema) -> pa.Schema:
     return pa.schema([*BOOK_FIELDS, *columns])
 
 
-NORM_SCHEMAS: dict[Kind, pa.Schema] = {kind: _norm(schema) for kind, schema in FILE_SCHEMAS.items()}
+NORM_SCHEMAS: dict[Kind, pa.Schema] = {kind: _norm(FILE_SCHEMAS[kind]) for kind in KINDS}
+PACK_SCHEMA = _norm(ARCHIVE_SCHEMA)  # of raw records as the s3writer buffers them

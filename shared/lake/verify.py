@@ -139,7 +139,7 @@ class _Line:
         line.rows += checked.rows
         if self._next is not None and checked.first != self._next:
             if checked.first > self._next:
-                detail = f"norm offsets {self._next}-{checked.first - 1} are in no claim"
+                detail = f"offsets {self._next}-{checked.first - 1} are in no claim"
                 self._problem("hole", checked.path, detail)
             else:
                 detail = f"it begins at {checked.first}, the claim before it ends at {self._next - 1}"
@@ -177,8 +177,7 @@ class _Line:
             self._next = self._line.first = origin.first
             self._line.topic, self._line.cluster_id = origin.topic, origin.cluster_id
             self._line.raw_stream = origin.raw_stream
-            if origin.raw_stream is not None:  # its offsets are the raw topic's own, of which none is before it
-                self._done = origin.first - 1
+            self._done = claims.done_before(key.kind, origin)
 
     def _losses(self, checked: Checked, claim: Claim) -> None:
         times = claim.min_recv_ns, claim.max_recv_ns

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from shared.errors import FatalError
 from shared.lake import claims, layout
 from shared.lake.claims import Claim
+from shared.lake.kinds import is_rows
 from shared.lake.patient import Patient
 from shared.lake.report import LineKey
 
@@ -98,7 +99,7 @@ def watermark(store: Store, *, lateness_seconds: float = LATENESS_SECONDS) -> Wa
     lost: dict[LineKey, set[int]] = {}
     for entry in store.walk(f"{layout.CLAIMS_V1}/"):
         parsed = layout.parse_claim_path(entry.path)
-        if parsed is None:
+        if parsed is None or not is_rows(parsed.kind):
             continue
         key = LineKey(parsed.kind, parsed.stream, parsed.partition)
         if parsed.what == "claim" and parsed.first is not None:
