@@ -65,7 +65,7 @@ async def judged(world: World, allowed: frozenset[Verdict]) -> Judgement:
 async def _against_truth(world: World) -> int:
     """Each update is an event of the exchange, once and in order, each lost one told; each snapshot a body it served."""
     await control(world.exchange, "POST", "flush")
-    records = {key: record for key, record in world.kept.items() if key not in world.poisoned}
+    records = {key: record for key, record in world.kept.items() if key not in world.poisoned | world.planted}
     updates = [record for (kind, _, _), record in sorted(records.items()) if kind == "fobd"]
     verdict = judge(updates, Truth.read(world.truth_frames))
     untold = [hole for hole in verdict.holes if hole.lost and not hole.gaps]

@@ -58,6 +58,7 @@ class World:
         self.prefix = f"lakes/{self.stream}"
         self.kept: dict[Offset, Record] = {}  # raw records read before somebody deleted them
         self.poisoned: set[Offset] = set()  # raw records that no flattener can read
+        self.planted: set[Offset] = set()  # raw records that no reader sent, and flatteners can read
         self.exchange: Simulator
         self.line: Line  # reaches the store through the proxy
         self.direct: Line  # the same, reaching it itself
@@ -80,9 +81,13 @@ class World:
         """A new stream into the same lake, with topics of its own. From now on the judge looks at that alone."""
         self.stream = _new_stream()
         self._sections = merged(self._sections, overrides)
-        self.kept.clear()
-        self.poisoned.clear()
+        for remembered in (self.kept, self.poisoned, self.planted):
+            remembered.clear()
         await self._lay()
+
+    def configured(self, **overrides: Any) -> Line:
+        """The line of this stream as it would be if the configuration were another."""
+        return self._make(self.proxy, **overrides)
 
     async def start(self, service: str, *, crash: str = "", ready: bool = True, **environ: str) -> Service:
         """A service, by default until it is ready. `crash`: a crash point as ``<place>:<nth>:<action>``."""
@@ -173,14 +178,14 @@ class World:
         return self.folder / "answers.jsonl"
 
     async def _lay(self) -> None:
-        def config(**sections: Any) -> dict[str, Any]:
-            return config_of(self.stream, self.folder, **sections)
-
-        self.line, self.direct = (
-            make_line(self.processes, config, self.folder, s3=store, prefix=self.prefix, **self._sections)
-            for store in (self.proxy, self.s3)
-        )
+        self.line, self.direct = self._make(self.proxy), self._make(self.s3)
         await self.line.create_topics()
+
+    def _make(self, store: S3 | StoreProxy, **overrides: Any) -> Line:
+        def config(**sections: Any) -> dict[str, Any]:
+            return config_of(self.stream, self.folder, **merged(sections, overrides))
+
+        return make_line(self.processes, config, self.folder, s3=store, prefix=self.prefix, **self._sections)
 
     def _simulate(self) -> None:
         limits = ("--futures-weight-limit", "1000000", "--connects-per-five-minutes", "100000")
