@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from tests.processes import Process
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.containers import S3
+    from tests.store_proxy.rules import Kind
 
 
 class StoreProxy(Process):
@@ -30,8 +32,31 @@ class StoreProxy(Process):
         """What a process needs to reach the store through it."""
         return self._store.environ | {"S3_ENDPOINT_URL": self.endpoint_url}
 
-    def lift(self) -> None:
-        """No more faults; what stalls is let go."""
+    def rule(self, kind: Kind, **options: Any) -> int:
+        """Put a fault in force; gives its id. The kinds and their options: `tests.store_proxy.rules`."""
+        return int(self._ask("POST", "/rules", {"kind": kind, **options})["id"])
+
+    def lift(self, rule: int | None = None) -> None:
+        """This fault is over, or all are; what stalls is let go."""
+        self._ask("DELETE", "/rules" if rule is None else f"/rules/{rule}")
+
+    def hits(self, rule: int) -> int:
+        """How many requests have met this fault."""
+        return int(self._ask("GET", f"/rules/{rule}")["hits"])
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """How many requests there were: by verb, then by the fault that they met or as "passed"."""
+        return self._ask("GET", "/counters")
+
+    def reseed(self, seed: int) -> None:
+        """What happens by chance begins anew."""
+        self._ask("PUT", f"/seed/{seed}")
+
+    def _ask(self, method: str, path: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
+        body = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(self._announced["control"] + path, data=body, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return dict(json.load(answer))
 
     @property
     def _announced(self) -> dict[str, Any]:
