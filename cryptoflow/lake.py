@@ -26,6 +26,7 @@ from shared.lake import gaps as _gaps
 from shared.lake import instruments as _instruments
 from shared.lake import verify as _verify
 from shared.lake import watermark as _watermark
+from shared.lake.against import Against
 from shared.lake.book import Anchor, Book, Levels
 from shared.lake.gap import Gap
 from shared.lake.history import BookHistory, NoAnchor
@@ -33,6 +34,7 @@ from shared.lake.instant import Instant, instant_ns
 from shared.lake.instruments import NoListing
 from shared.lake.report import LineKey, LineReport, Loss, Problem, Report, Verdict
 from shared.lake.store import open_url
+from shared.lake.verify_against import verify_against
 from shared.lake.watermark import LATENESS_SECONDS, LineMark, Watermark
 from shared.messages import Book as _BookKey
 from shared.venues import VENUES
@@ -42,7 +44,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from shared.lake.raw_source import RawSource
+
 __all__ = [
+    "Against",
     "Anchor",
     "Book",
     "BookHistory",
@@ -148,14 +153,28 @@ def instruments(url: str, *, exchange: str, market: str, at: Instant | None = No
 
 
 def verify(
-    url: str, *, fast: bool = False, strict: bool = False, progress: Callable[[int, int], None] | None = None
+    url: str,
+    *,
+    fast: bool = False,
+    strict: bool = False,
+    against: RawSource | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Prove from claims and objects alone that the lake at `url` is whole.
 
     `fast` reads the files' footers instead of their rows. `strict` counts a last claim that is not finished yet as
-    damage. `progress` is told how many claims are done, of how many.
+    damage. `progress` is told how many claims are done, of how many, and then the same of the comparison.
+
+    `against` raw records (``cryptoflow.raw_topics.RawTopics``, ``cryptoflow.raw_archive.RawArchive``): the lake is then
+    compared with what they become, row by row, as far as they are still to be had; ``report.against`` says how far.
     """
-    return _verify.verify(open_url(url), fast=fast, strict=strict, progress=progress)
+    store = open_url(url)
+    report = _verify.verify(store, fast=fast, strict=strict, progress=progress)
+    if against is not None:
+        from cryptoflow.renormalise import expected  # noqa: PLC0415  # the flattener's libraries, only where needed
+
+        verify_against(store, report, against, expected, progress=progress)
+    return report
 
 
 def watermark(url: str, *, lateness_seconds: float = LATENESS_SECONDS) -> Watermark:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from shared.lake.against import Against
     from shared.lake.kinds import LakeKind
 
 ProblemWord = Literal[
@@ -33,10 +34,13 @@ ProblemWord = Literal[
     "rows-misplaced",
     "rows-missing",
     "foreign-object",
+    "rows-differ",
+    "rows-extra",
+    "rows-lost",
 ]
 LossWord = Literal["source-hole", "lost-claim"]
-Verdict = Literal["complete", "lossy", "damaged", "empty"]
-EXIT_CODES: dict[Verdict, int] = {"complete": 0, "damaged": 1, "empty": 2, "lossy": 3}
+Verdict = Literal["complete", "lossy", "damaged", "empty", "not-compared"]
+EXIT_CODES: dict[Verdict, int] = {"complete": 0, "damaged": 1, "empty": 2, "not-compared": 2, "lossy": 3}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -117,14 +121,20 @@ class Report:
     losses: list[Loss] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     objects: int = 0  # all that lie under the prefix
+    against: Against | None = None  # where it was compared with raw records
 
     @property
     def verdict(self) -> Verdict:
-        """Damaged above lossy above complete; empty where there is no claim log and no object."""
+        """Damaged above all; empty where there is no claim log and no object; lossy above complete.
+
+        Not compared: that was asked for, and raw records of what the lake holds are no longer to be had, or not readable.
+        """
         if self.problems:
             return "damaged"
         if not self.lines:
             return "empty"
+        if self.against is not None and self.rows and not self.against.done:
+            return "not-compared"
         return "lossy" if self.losses else "complete"
 
     @property
@@ -134,7 +144,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 complete, 1 damaged, 2 nothing there to verify, 3 sound but with declared losses."""
+        """0 complete, 1 damaged, 2 nothing there to verify or to compare with, 3 sound but with declared losses."""
         return EXIT_CODES[self.verdict]
 
     @property
