@@ -1,335 +1,255 @@
 """Random histories of the claim protocol: two and more writers, zombies, lost answers, late writes, resets, retention.
 
-The protocol and the taking of records are the real ones; store, Kafka and group are models with every fault that
-`claim_model.py` and `flush_model.py` know, and Kafka's retention on top. Whatever happens: no row twice, and no row
-below an accepted commit missing without a word about it.
+The protocol, the buffers with their triggers and the taking of records are the real ones; store, Kafka and group are
+models with every fault that `claim_model.py` and `flush_model.py` know, and Kafka's retention on top. Whatever happens:
+no row twice, and no row below a commit missing without a word about it.
 """
 
-import json
-from dataclasses import dataclass, field
-
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from services.s3writer.take import Taker, merged
-from shared.errors import CryptoFlowError
-from shared.lake import claims, layout
-from shared.lake.claim_log import Create, CreateAll, DataObject, FirstAfter, Own, Rebuild, Rebuilt
-from shared.lake.claims import Claim, FileEntry, LostClaim, Origin
-from shared.messages import Book, SourceRange
-from tests.claim_logs import LOG, MemoryLake, claim_of
+from shared.errors import FatalError
+from shared.lake import layout
+from shared.lake.claim_log import ClaimLog, Create, CreateAll, FirstAfter, Own, Rebuild, Rebuilt
+from tests.claim_logs import LOG, MemoryLake, object_of, play
+from tests.histories.group import FAULTS, Group
 
-GROUPS = 2  # files a flush can give: raw offsets modulo this
-MAX_ACTORS = 5
-
-
-class Disowned(CryptoFlowError):
-    """The epoch moved on."""
+MAX_WRITERS = 5
+WELL_OR_NOT = st.sampled_from(["well"] * len(FAULTS) * 2 + list(FAULTS))
+ELSEWHERE = ClaimLog(kind="fobs", stream="main", partition=0, topic="norm-fobs", cluster_id="another")
 
 
-@dataclass
-class Actor:
-    """A writer's hold on the partition. Those whose epoch has passed live on as zombies."""
+def having(what):
+    """A rule for when there is such a writer; the rule draws one of them from `what(group)`."""
+    return precondition(lambda self: what(self.group))
 
-    epoch: int
-    steps: object
-    nonce: str
-    request: object = None
-    position: int = 0
-    first: int = 0
-    taker: Taker = field(default_factory=Taker)
-    buffer: list = field(default_factory=list)  # (norm offset, src, taken)
-    claimed: object = None
 
-    @property
-    def idle(self):
-        return self.steps is None
+def idle(group):
+    return [writer for writer in group.writers if writer.resumed and not writer.busy]
+
+
+def resumed(group):
+    return [writer for writer in group.writers if writer.resumed]
+
+
+def busy(group):
+    return [writer for writer in group.writers if writer.busy]
+
+
+def owners(group):
+    return [writer for writer in idle(group) if writer.epoch == group.epoch and len(group.writers) < MAX_WRITERS]
+
+
+def rebuilding(group):
+    return [writer for writer in busy(group) if isinstance(writer.request, Rebuild)]
 
 
 class Histories(RuleBasedStateMachine):
     retention = False
 
-    @initialize(first=st.sampled_from([0, 5]))
-    def begin(self, first):
-        self.lake = MemoryLake()
-        self.norm = [(first, first), (first + 1, first + 2), (first + 3, first + 3)]  # src of each record
-        self.beginning = 0
-        self.raw_next = first + 4
-        self.committed = None
+    @initialize(raw_first=st.sampled_from([0, 5]))
+    def begin(self, raw_first):
+        self.group = Group(raw_first, retention=self.retention)
         self.proven = None
-        self.safe = 0  # the highest commit that was ever accepted
-        self.epoch = 0
-        self.late_writes = []
-        self.late_commits = []
-        self.actors = []
-        self.started = 0
 
     # --- Kafka ---
     @rule(size=st.integers(1, 3), jump=st.sampled_from([0, 0, 0, 2]))
-    def produce(self, size, jump):
-        first = self.raw_next + jump
-        self.norm.append((first, first + size - 1))
-        self.raw_next = first + size
+    def a_flattener_sends(self, size, jump):
+        self.group.log.send(size, jump)
 
-    @precondition(lambda self: self.norm)
     @rule(back=st.integers(1, 4), size=st.integers(1, 5))
-    def produce_again_by_a_zombie_flattener(self, back, size):
-        first = max(0, self.raw_next - back)
-        self.norm.append((first, first + size - 1))
-        self.raw_next = max(self.raw_next, first + size)
+    def a_zombie_flattener_sends_again(self, back, size):
+        log = self.group.log
+        log.send_again(max(0, log.raw_next - back), size)
+
+    @rule()
+    def a_newer_flattener_takes_over(self):
+        self.group.log.version += 1
+
+    @precondition(lambda self: not self.retention and self.group.refused_at is None)
+    @rule(size=st.integers(1, 2))
+    def the_raw_topic_is_re_created(self, size):
+        """Told only where all that is sent anew repeats what is stored; then nobody may go beyond it."""
+        stored = self.group.promises().claims
+        if stored and stored[-1].done_after >= size - 1 and stored[-1].newest_recv_ns is not None:
+            self.group.refused_at = self.group.log.end
+            self.group.log.send_of_a_new_topic(size)
 
     @rule(to=st.integers(0, 12))
-    def reset_the_group(self, to):
-        self.committed = to if to <= len(self.norm) else None  # or delete it
+    def the_group_is_reset_or_deleted(self, to):
+        self.group.committed = to if to <= self.group.log.end else None
 
-    @precondition(lambda self: self.retention and self.norm)
+    @precondition(lambda self: self.retention)
     @rule(by=st.integers(1, 2))
-    def delete_old_records(self, by):
-        self.beginning = min(self.beginning + by, len(self.norm))
+    def old_records_are_deleted(self, by):
+        log = self.group.log
+        log.beginning = min(log.beginning + by, log.end)
 
-    @precondition(lambda self: self.late_commits)
-    @rule(data=st.data())
-    def a_late_commit_lands(self, data):
-        epoch, offset = data.draw(st.sampled_from(self.late_commits))
-        self.late_commits.remove((epoch, offset))
-        if epoch == self.epoch:
-            self.committed = offset
+    @having(lambda group: group.late_commits)
+    @rule(data=st.data(), empty=st.booleans())
+    def a_commit_lands(self, data, empty):
+        self.group.commit_lands(data.draw(st.sampled_from(self.group.late_commits)), empty=empty)
 
     # --- the group ---
-    @precondition(lambda self: len(self.actors) < MAX_ACTORS)
+    @having(lambda group: len(group.writers) < MAX_WRITERS)
     @rule(until=st.sampled_from([None, None, FirstAfter, Create]))
-    def assign(self, until):
-        """To a new writer, which gets so far with finding the end of the line."""
-        self.start_writer()
-        self.steps_of(self.actors[-1], until)
+    def the_partition_goes_to_a_new_writer(self, until):
+        """Which gets so far with finding the end of the line."""
+        self.group.steps_of(self.group.start_writer(), until)
 
-    def start_writer(self):
-        self.epoch += 1
-        self.started += 1
-        start = self.beginning if self.committed is None else max(self.committed, self.beginning)
-        nonce = f"w{self.started}"
-        steps = LOG.resume(start=start, hint=start, nonce=nonce)
-        self.actors.append(Actor(self.epoch, steps, nonce))
-        self.actors[-1].request = next(steps)
-
-    @precondition(lambda self: len(self.actors) > 2)
+    @having(lambda group: len(group.writers) > 2)
     @rule(data=st.data())
-    def crash(self, data):
-        self.actors.remove(data.draw(st.sampled_from(self.actors)))
+    def a_writer_dies(self, data):
+        self.group.writers.remove(data.draw(st.sampled_from(self.group.writers)))
+
+    @having(owners)
+    @rule(data=st.data(), counts=st.sampled_from([(1, 1), (2, 2), (1, 2), (2, 1), (3, 1)]), how=WELL_OR_NOT)
+    def two_writers_claim_the_same_offset(self, data, counts, how):
+        """Both have seen that they own the partition, and found the same end of the line."""
+        racing = [data.draw(st.sampled_from(owners(self.group)))]
+        self.up_to_its_claim(racing[0], counts[0])
+        racing.append(self.group.start_writer())
+        self.group.steps_of(racing[1], None)
+        self.up_to_its_claim(racing[1], counts[1])
+        first, second = data.draw(st.permutations(racing))
+        self.advance(first, how)
+        self.advance(second)
+        self.group.steps_of(second, data.draw(st.sampled_from([None, CreateAll, Rebuild])))
+
+    def up_to_its_claim(self, writer, count):
+        self.group.fetch(writer, count)
+        self.group.cut(writer)
+        self.group.steps_of(writer, Create)
 
     # --- a writer at work ---
-    @precondition(lambda self: any(actor.idle for actor in self.actors))
-    @rule(data=st.data(), count=st.integers(1, 4), flush=st.booleans(), until=st.sampled_from([Own, Create, CreateAll]))
-    def fetch(self, data, count, flush, until):
+    @having(resumed)
+    @rule(data=st.data(), count=st.integers(1, 4), cut=st.booleans(), until=st.sampled_from([Own, Create, CreateAll]))
+    def a_writer_fetches(self, data, count, cut, until):
         """Some records, and then perhaps the begin of a flush."""
-        actor = data.draw(st.sampled_from([actor for actor in self.actors if actor.idle]))
-        for _ in range(count):
-            self.fetch_one(actor)
-        if flush and actor.buffer:
-            self.start_flush(actor)
-            self.steps_of(actor, until)
+        writer = data.draw(st.sampled_from(resumed(self.group)))
+        self.group.fetch(writer, count)
+        if cut and not writer.busy:
+            self.group.cut(writer)
+            self.group.steps_of(writer, until)
 
-    def fetch_one(self, actor):
-        actor.position = max(actor.position, self.beginning)  # what Kafka no longer has is skipped
-        if actor.position < len(self.norm):
-            actor.buffer.append(self.take(actor.position, actor.taker))
-            actor.position += 1
+    @rule(seconds=st.sampled_from([1, 400, -4000]))
+    def time_passes_or_the_clock_is_set_back(self, seconds):
+        self.group.now += seconds
+        for writer in resumed(self.group):
+            writer.cut_if_due(self.group.now)
+            self.group.begin_flush(writer)
 
-    def start_flush(self, actor):
-        last = actor.buffer[-1][0]
-        taken = [each for _, _, each in actor.buffer]
-        objects = self.files(actor.first, last, actor.buffer)
-        actor.claimed = claim_of(
-            actor.first,
-            last,
-            *objects,
-            writer=f"{actor.nonce}-{last}",
-            done_before=taken[0].above,
-            done_after=taken[-1].done,
-            holes=merged([each.hole for each in taken if each.hole]),
-        )
-        actor.steps = LOG.flush(actor.claimed, objects)
-        actor.request = next(actor.steps)
+    @having(busy)
+    @rule(data=st.data(), how=WELL_OR_NOT)
+    def a_step(self, data, how):
+        self.advance(data.draw(st.sampled_from(busy(self.group))), how)
 
-    @precondition(lambda self: any(not actor.idle for actor in self.actors))
-    @rule(data=st.data(), how=st.sampled_from(["well"] * 6 + ["answer lost", "applied late", "not applied"]))
-    def step(self, data, how):
-        self.advance(data.draw(st.sampled_from([actor for actor in self.actors if not actor.idle])), how)
+    @having(busy)
+    @rule(data=st.data(), until=st.sampled_from([Create, CreateAll, Rebuild, None]), how=st.sampled_from(FAULTS))
+    def steps(self, data, until, how):
+        """On to the next moment where it matters who is first, and perhaps what the store answers."""
+        writer = data.draw(st.sampled_from(busy(self.group)))
+        self.group.advance(writer)
+        self.group.steps_of(writer, until)
+        self.advance(writer, how)
 
-    @precondition(lambda self: any(not actor.idle for actor in self.actors))
-    @rule(data=st.data(), until=st.sampled_from([Create, CreateAll, Rebuild, None]))
-    def steps(self, data, until):
-        """On to the next moment where it matters who is first."""
-        actor = data.draw(st.sampled_from([actor for actor in self.actors if not actor.idle]))
-        self.advance(actor)
-        self.steps_of(actor, until)
+    def advance(self, writer, how="well"):
+        if writer in self.group.writers and writer.busy:
+            self.group.advance(writer, how)
 
-    def steps_of(self, actor, until):
-        while actor in self.actors and not actor.idle and not (until and isinstance(actor.request, until)):
-            self.advance(actor)
-
-    @precondition(lambda self: self.late_writes)
+    # --- the store ---
+    @having(lambda group: group.late_writes)
     @rule(data=st.data())
     def a_late_write_lands(self, data):
-        write = data.draw(st.sampled_from(self.late_writes))
-        self.late_writes.remove(write)
-        self.lake.create(*write)
+        write = data.draw(st.sampled_from(self.group.late_writes))
+        self.group.late_writes.remove(write)
+        self.group.lake.create(*write)
 
-    # --- the model's inside ---
-    def advance(self, actor, how="well"):
-        request = actor.request
-        writes = ()
-        if isinstance(request, Create):
-            writes = ((request.path, request.body),)
-        elif isinstance(request, CreateAll):
-            writes = tuple((thing.entry.path, thing.body) for thing in request.objects)
-        if writes and how != "well":  # the call failed; it is asked again, if nobody dies first
-            if how == "answer lost":
-                self.lake.create(*writes[0])
-            elif how == "applied late":
-                self.late_writes.append(writes[-1])
-            return
-        try:
-            actor.request = actor.steps.send(self.answer(actor, request))
-        except StopIteration as end:
-            self.ended(actor, end.value, late=how == "answer lost")
-        except Disowned:
-            self.actors.remove(actor)
+    @precondition(lambda self: not self.retention and not self.group.foreign)
+    @rule()
+    def a_stranger_puts_a_file_of_that_name(self):
+        """Where the last claim still lacks one: it can never be completed, and nobody may go beyond it."""
+        promises = self.group.promises()
+        missing = [entry.path for claim in promises.claims for entry in claim.files if entry.path not in promises.files]
+        if missing and promises.claims[-1].first >= self.group.safe:
+            self.group.lake.create(missing[0], b"[]")
+            self.group.foreign.add(missing[0])
 
-    def answer(self, actor, request):
-        match request:
-            case Own():
-                if actor.epoch != self.epoch:
-                    raise Disowned
-                return None
-            case Rebuild(claim):
-                taker = Taker(claim.done_before, claim.newest_recv_ns)
-                begin = max(claim.first, self.beginning)
-                records = [self.take(offset, taker) for offset in range(begin, claim.last + 1)]
-                objects = self.files(claim.first, claim.last, records)
-                return Rebuilt({thing.entry.path: thing for thing in objects}, begin)
-        return self.lake.answer(request)
+    @precondition(lambda self: not self.retention)
+    @having(rebuilding)
+    @rule(data=st.data(), files=st.sampled_from([{}, {"another": object_of("another")}]))
+    def a_re_created_norm_topic_does_not_give_what_was_claimed(self, data, files):
+        writer = data.draw(st.sampled_from(rebuilding(self.group)))
+        self.group.writers.remove(writer)
+        with pytest.raises(FatalError, match="re-created"):
+            writer.steps.send(Rebuilt(files, writer.request.claim.first))
 
-    def ended(self, actor, result, *, late):
-        flushed = actor.claimed is not None
-        position = result.position if flushed else result
-        if not flushed or not result.won:
-            actor.buffer, actor.position = [], position.next_offset
-            actor.taker = Taker(position.done, position.newest_recv_ns)
-        else:
-            last = actor.claimed.last
-            actor.buffer = [each for each in actor.buffer if each[0] > last]
-        actor.first, actor.steps, actor.claimed = position.next_offset, None, None
-        if late:
-            self.late_commits.append((actor.epoch, position.next_offset))
-        elif actor.epoch == self.epoch:
-            self.committed = position.next_offset
-        self.safe = max(self.safe, position.next_offset)
+    @precondition(lambda self: self.retention)
+    @having(owners)
+    @rule(data=st.data(), count=st.integers(2, 5), done=st.booleans())
+    def of_an_unfinished_claim_kafka_loses_the_begin(self, data, count, done):
+        """Its writer dies after the claim or after the first of its files."""
+        writer, log = data.draw(st.sampled_from(owners(self.group))), self.group.log
+        self.up_to_its_claim(writer, count)
+        self.group.steps_of(writer, CreateAll)
+        self.advance(writer, "answer lost" if done else "not applied")
+        if writer.claimed is not None and writer in self.group.writers:
+            self.group.writers.remove(writer)
+            log.beginning = max(log.beginning, data.draw(st.integers(writer.claimed.first, writer.claimed.last)) + 1)
+            self.group.steps_of(self.group.start_writer(), None)
 
-    def take(self, offset, taker):
-        first, last = self.norm[offset]
-        src = SourceRange("raw-fobs", 0, first, last)
-        return offset, src, taker.take(src, lost=False, newest_recv_ns=last)
+    @having(lambda group: group.promises().claims)
+    @rule()
+    def a_lake_of_which_a_part_is_deleted_is_refused(self):
+        objects, prefix = self.group.lake.objects, layout.claims_prefix("fobs", "main", 0)
+        last = layout.claim_path("fobs", "main", 0, self.group.promises().claims[-1].first)
+        deleted = [f"{prefix}origin.json"]
+        if last.replace(".json", ".lost.json") in objects:
+            deleted.append(last)
+        for path in deleted:
+            rest = MemoryLake({other: body for other, body in objects.items() if other != path})
+            with pytest.raises(FatalError, match="part of the lake was deleted"):
+                play(rest, LOG.resume(start=0, hint=0, nonce="late"))
 
-    def files(self, first, last, records):
-        rows = {}
-        for _, src, taken in records:
-            for raw in range(max(src.first, taken.above + 1), src.last + 1):
-                rows.setdefault(raw % GROUPS, []).append(raw)
-        return tuple(
-            DataObject(
-                FileEntry(
-                    path=layout.data_path("fobs", Book("e", "m", f"s{group}"), 0, "main", 0, first, last),
-                    rows=len(raws),
-                    digest=json.dumps(raws),
-                ),
-                json.dumps(raws).encode(),
-            )
-            for group, raws in sorted(rows.items())
-        )
+    @having(lambda group: group.promises().origin)
+    @rule()
+    def another_environment_is_refused(self):
+        with pytest.raises(FatalError, match="two environments share a prefix"):
+            play(self.group.lake, ELSEWHERE.resume(start=0, hint=0, nonce="stranger"))
 
-    def visible(self):
-        return [raw for path, body in self.lake.objects.items() if path.startswith("fobs/") for raw in json.loads(body)]
-
-    def log_of(self, type_, what):
-        found = [
-            (parsed.first, claims.decode(body, type_, path))
-            for path, body in sorted(self.lake.objects.items())
-            if (parsed := layout.parse_claim_path(path)) and parsed.what == what
-        ]
-        return [document for _, document in found]
-
-    def excused(self):
-        """Raw offsets of which the lake says that they are missing, or that lie before its origin."""
-        said = {
-            raw for claim in self.log_of(Claim, "claim") for low, high in claim.holes for raw in range(low, high + 1)
-        }
-        digests = {entry.path: entry.digest for claim in self.log_of(Claim, "claim") for entry in claim.files}
-        for lost in self.log_of(LostClaim, "lost"):
-            said |= {raw for path in lost.missing for raw in json.loads(digests[path])}
-        for origin in self.log_of(Origin, "origin"):
-            said |= self.accepted(origin.first)
-        return said
-
-    def accepted(self, end):
-        """Raw offsets whose rows belong into the lake, of the norm records before `end`."""
-        return {raw for first, last in self.norm[:end] for raw in range(first, last + 1)}
-
+    # --- what is promised ---
     @invariant()
-    def the_promise_holds(self):
-        state = (len(self.lake.objects), self.safe)  # objects are only ever added
-        if state != self.proven:
-            self.no_row_is_there_twice()
-            self.claims_tile_from_the_origin()
-            self.nothing_below_a_commit_is_missing_without_a_word()
-            self.proven = state
-
-    def no_row_is_there_twice(self):
-        visible = self.visible()
-        assert len(visible) == len(set(visible)), sorted(raw for raw in visible if visible.count(raw) > 1)
-
-    def nothing_below_a_commit_is_missing_without_a_word(self):
-        missing = self.accepted(self.safe) - set(self.visible()) - self.excused()
-        if self.retention:  # a hole is seen at the first record behind it
-            ended = [claim for claim in self.log_of(Claim, "claim") if claim.last < self.safe]
-            done = max((claim.done_after for claim in ended), default=-1)
-            missing = {raw for raw in missing if raw <= done}
-        assert not missing, (self.safe, missing)
-
-    def claims_tile_from_the_origin(self):
-        at = next((origin.first for origin in self.log_of(Origin, "origin")), None)
-        for claim in self.log_of(Claim, "claim"):
-            assert claim.first == at
-            at = claim.last + 1
+    def the_promises_are_kept(self):
+        group = self.group
+        state = (len(group.lake.objects), group.safe)  # objects are only ever added
+        if state == self.proven:
+            return
+        self.proven = state
+        promises = group.promises()
+        promises.no_row_is_there_twice()
+        promises.claims_tile_from_the_origin()
+        promises.files_are_promised_ones(group.foreign)
+        promises.only_the_last_claim_is_open()
+        promises.nothing_is_missing_without_a_word(group.safe, holes_may_show_later=self.retention)
+        if not self.retention:
+            promises.one_claim_has_one_schema()
+        for claim in promises.claims:
+            if any(entry.path in group.foreign for entry in claim.files):
+                assert group.safe <= claim.first, "a claim counts as ended though one of its files is a stranger's"
+        assert group.refused_at is None or group.safe <= group.refused_at, "records of a re-created topic were taken"
 
     def teardown(self):
-        """Then everything heals: one more writer takes all there is."""
-        if not hasattr(self, "norm"):
+        """Then everything heals: one more writer takes all there is, or says what it refuses."""
+        if not hasattr(self, "group"):
             return
-        self.norm.append((self.raw_next, self.raw_next))  # shows a hole at the end
-        for write in self.late_writes:
-            self.lake.create(*write)
-        self.actors = []
-        self.start_writer()
-        (actor,) = self.actors
-        self.steps_of(actor, None)
-        while actor.position < len(self.norm):
-            self.fetch_one(actor)
-        if actor.buffer:
-            self.start_flush(actor)
-        self.steps_of(actor, None)
-        assert self.safe == len(self.norm)
-        self.the_promise_holds()
-        if not self.retention:
-            assert sorted(self.visible()) == self.taken_in_one_go()
-
-    def taken_in_one_go(self):
-        """The rows that a single writer which never fails would have stored."""
-        origin = self.log_of(Origin, "origin")[0].first
-        taker = Taker()
-        records = [self.take(offset, taker) for offset in range(origin, len(self.norm))]
-        return sorted(raw for _, src, each in records for raw in range(max(src.first, each.above + 1), src.last + 1))
+        ended = self.group.heal()
+        self.the_promises_are_kept()
+        assert ended == (self.group.safe == self.group.log.end)
+        assert ended or self.group.foreign or self.group.refused_at is not None
+        if ended and not self.retention:
+            assert sorted(self.group.promises().rows()) == sorted(self.group.taken_in_one_go())
 
 
 class HistoriesWithRetention(Histories):
