@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.matrix.world import World
 
 COMPLETE: frozenset[Verdict] = frozenset({"complete"})
+LOSSY: frozenset[Verdict] = frozenset({"lossy"})
 LOSSES: frozenset[Verdict] = frozenset({"complete", "lossy"})
 
 

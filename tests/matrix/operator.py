@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
-from aiokafka.errors import NoError, NonEmptyGroupError, for_code
+from aiokafka.errors import NoError, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from shared import topics
@@ -64,18 +64,13 @@ async def move_group(world: World, service: Grouped, to: Literal["earliest", "la
 async def delete_group(world: World, service: Grouped) -> None:
     """The group and what it committed, once it has no member."""
     group = world.group(service)
+    await _empty(world, service)
     async with _admin(world) as admin:
         coordinator = await admin.find_coordinator(group)
-
-        async def deleted() -> bool:
-            response = await admin._client.send(coordinator, DeleteGroupsRequest([group]))  # noqa: SLF001  # it has no word for it
-            [(_, code)] = response.results
-            kind = for_code(code)
-            if kind not in (NoError, NonEmptyGroupError):
-                raise kind(group)
-            return kind is NoError
-
-        await eventually(deleted, EMPTY_SECONDS, f"group {group} is deleted")
+        response = await admin._client.send(coordinator, DeleteGroupsRequest([group]))  # the admin client has no word
+    [(_, code)] = response.results
+    if for_code(code) is not NoError:
+        raise for_code(code)(group)
 
 
 async def delete_records(world: World, before: Mapping[TopicPartition, int]) -> None:
