@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
-from shared.errors import FatalError
+from shared.errors import FatalError, RetryableError
 from shared.lake.layout import PROBE_ROOT
 
 if TYPE_CHECKING:
@@ -140,13 +140,16 @@ def open_url(url: str, *, endpoint_url: str | None = None, region: str | None = 
 def prove_create_only(store: Store) -> str:
     """Race `PROBE_WRITERS` creates of one new object, then one more. Returns the object's path.
 
-    Raises `FatalError` unless exactly one won, its bytes stayed, and the late one was refused.
+    Raises `FatalError` unless exactly one won, its bytes stayed, and the late one was refused; `RetryableError` where
+    the winner was not told: a connection that died with the answer, and the client that sent the call once more.
     """
     path = f"{PROBE_ROOT}/{secrets.token_hex(16)}"
     bodies = [f"probe {number}".encode() for number in range(PROBE_WRITERS)]
     with ThreadPoolExecutor(PROBE_WRITERS) as pool:
         created = list(pool.map(lambda body: store.create(path, body), bodies))
     late = store.create(path, b"late")
+    if not late and not any(created) and store.get(path) in bodies:
+        raise RetryableError(f"{store.url}: none of {PROBE_WRITERS} writers was told that it had created {path}")
     if created.count(True) != 1 or late:
         raise FatalError(
             f"{store.url} ignores If-None-Match: of {PROBE_WRITERS} writers creating one object at once"

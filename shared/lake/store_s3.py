@@ -2,6 +2,7 @@
 
 Each object is one PutObject, whatever its size: a multipart upload's conditional completion is not atomic everywhere.
 Neither botocore nor s3fs retries on its own here, and every call has an end; the caller backs off where it is seen.
+Only aiohttp does, below them, once, where a connection that was kept died: so a creation may meet its own object.
 Credentials are those of the settings, else of the default AWS chain. Never overwrites; deletes nothing but its own probe.
 """
 
@@ -166,6 +167,7 @@ class S3Store:
             answer = self._call("get_object", Key=self._key(path), **more)
             read = partial(sync, self._filesystem.loop, _body, answer["Body"])
             body = self._bounded(read, int(answer["ContentLength"]))
+            self._check_part(path, answer.get("ContentRange", ""), len(body or b""))
         except _Answer as answer:
             if answer.code == "InvalidRange":  # the tail of an empty object
                 return b""
@@ -202,6 +204,12 @@ class S3Store:
             raise self._unreachable(error) from error
         except (*s3fs.core.S3_RETRYABLE_ERRORS, botocore.exceptions.BotoCoreError) as error:
             raise self._unreachable(error) from error
+
+    def _check_part(self, path: str, content_range: str, size_bytes: int) -> None:
+        """Raises `RetryableError` for less than what ``bytes <first>-<last>/<of all>`` says."""
+        first, _, last = content_range.removeprefix("bytes ").partition("/")[0].partition("-")
+        if last and int(last) - int(first) + 1 != size_bytes:
+            raise RetryableError(f"{self.url} gave {size_bytes} bytes of {int(last) - int(first) + 1} of {path}")
 
     def _unreachable(self, error: BaseException) -> RetryableError:
         return RetryableError(f"{self.url} does not answer: {error or type(error).__name__}")

@@ -157,6 +157,14 @@ def test_an_answer_that_ends_halfway_is_none(lake):
             CALLS[verb](lake.through)
 
 
+@pytest.mark.parametrize(("verb", "words"), [("tail", "2 bytes of 4"), ("get", "checksum"), ("list", "cannot list")])
+def test_an_answer_that_is_short_and_claims_to_be_whole_is_none(lake, verb, words):
+    lake.direct.create("old", b"contents")
+    lake.proxy.rule("truncate", clean=True)
+    with pytest.raises(RetryableError, match=words):
+        CALLS[verb](lake.through)
+
+
 def test_slow_is_so_many_bytes_a_second(lake):
     lake.direct.create("old", b"x" * 20_000)
     lake.proxy.rule("slow", verb="get", bytes_per_second=40_000)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from shared.errors import FatalError
+from shared.errors import FatalError, RetryableError
 from shared.lake.layout import PROBE_ROOT
 from shared.lake.store import PROBE_WRITERS, prove_create_only
 
@@ -77,12 +77,24 @@ class Overwriting(Honest):
             return new
 
 
-class Refusing(Honest):
-    """Tells every writer that the object is there already."""
+class Losing(Honest):
+    """Its answer to who created an object is lost on the way, and the client's own second attempt meets that object."""
 
     def create(self, path: str, body: bytes) -> bool:
         super().create(path, body)
         return False
+
+
+class Refusing(Honest):
+    """Says of every object that it is there already."""
+
+    def create(self, *_: object) -> bool:
+        return False
+
+
+def test_a_lost_answer_is_no_proof_and_asked_for_again():
+    with pytest.raises(RetryableError, match="none of 4 writers was told that it had created"):
+        prove_create_only(Losing())
 
 
 def test_an_honest_store_passes():
