@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.parse
 import urllib.request
 from datetime import datetime
@@ -51,7 +52,28 @@ class Prometheus:
 
     def scraped_at(self) -> float:
         """When the target that was longest left alone was asked, seconds since the epoch."""
-        return min(datetime.fromisoformat(_microseconds(one["lastScrape"])).timestamp() for one in self.targets())
+        return min(_seconds(one["lastScrape"]) for one in self.targets())
+
+    def explain(self, name: str) -> str:
+        """Why there may be no alert of this name: what its rule saw, and what it was evaluated upon."""
+        now = time.time()
+        its_clock = float(self._get("query", query="time()")["result"][1])
+        told = [f"Prometheus' clock is {its_clock - now:+.1f} s from ours; times below are seconds from its now"]
+        for group in self._get("rules", type="alert")["groups"]:
+            looked = f"evaluated {_ago(group['lastEvaluation'], its_clock)}, took {group['evaluationTime']:.3f} s"
+            told.append(f"group {group['name']}: every {group['interval']} s, {looked}")
+            for rule in group["rules"]:
+                if rule["name"] == name or rule["health"] != "ok":
+                    told.append(f"  {rule['name']}: {rule['state']}, {rule['health']} {rule.get('lastError', '')}")
+                    told.append(f"    {rule['query']}")
+        for one in self.targets():
+            looked = f"asked {_ago(one['lastScrape'], its_clock)}, took {one['lastScrapeDuration']:.3f} s"
+            told.append(f"target {one['labels']}: {one['health']}, {looked} {one['lastError']}")
+        for series in self._get("query", query="up[2m]")["result"]:
+            values = ", ".join(f"{value} at {at - its_clock:+.1f}" for at, value in series["values"])
+            told.append(f"up {series['metric']['job']} {series['metric']['instance']}: {values}")
+        told += [f"alert {one['state']}: {one['labels']}" for one in self.alerts()]
+        return "\n".join(told)
 
     def _get(self, path: str, **parameters: str) -> dict[str, Any]:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
@@ -59,7 +81,11 @@ class Prometheus:
             return dict(json.load(answer)["data"])
 
 
-def _microseconds(text: str) -> str:
-    """Go writes nanoseconds, Python reads microseconds."""
+def _seconds(text: str) -> float:
+    """Since the epoch. Go writes nanoseconds, Python reads microseconds."""
     whole, _, fraction = text.rstrip("Z").partition(".")
-    return f"{whole}.{fraction[:6] or '0'}+00:00"
+    return datetime.fromisoformat(f"{whole}.{fraction[:6] or '0'}+00:00").timestamp()
+
+
+def _ago(text: str, now: float) -> str:
+    return f"{_seconds(text) - now:+.1f}"

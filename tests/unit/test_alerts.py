@@ -97,6 +97,6 @@ def test_prometheus_finds_the_services_by_their_names_and_hosts_by_a_file():
     jobs = {job["job_name"]: job for job in content["scrape_configs"]}
     for name in ("reader", "flattener", "s3writer"):
         [found] = jobs[name]["dns_sd_configs"]
-        assert (found["names"], found["type"], found["port"]) == ([name], "A", 9000)
+        assert (found["names"], found["type"], found["port"]) == ([f"{name}."], "A", 9000)
     assert jobs["reader"]["file_sd_configs"][0]["files"] == ["targets/*.yml"]
     assert content["rule_files"] == ["rules/*.yml"]
