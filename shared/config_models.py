@@ -318,6 +318,10 @@ class S3Settings(Section):
     compression: Literal["zstd", "snappy", "lz4", "none"] = Field(
         default="zstd", description="Of the Parquet files, in the bucket or in the local folder."
     )
+    archive_raw: bool = Field(
+        default=False,
+        description="true = what the raw topics hold is kept too, the exchange's bytes verbatim, as Parquet beside the rows, in the bucket or in the local folder. See docs/raw-archive.md.",
+    )
     access_key_id: SecretStr | None = Field(
         default=None, description="AWS_ACCESS_KEY_ID in the environment or in .env; null = the AWS credential chain."
     )

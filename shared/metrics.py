@@ -106,9 +106,10 @@ POISON_REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The metrics of one service."""
+    """The metrics of one service. `kinds` are the values of their label ``kind``, where it knows them."""
 
     name: str
+    kinds: tuple[str, ...] = KINDS
 
     def counter(
         self,
@@ -155,7 +156,7 @@ class Section:
         values: Mapping[str, Collection[str]] | None,
         when_it_moves: str,
     ) -> None:
-        known = {label: KINDS for label in labels if label == "kind"} | dict(values or {})
+        known = {label: self.kinds for label in labels if label == "kind" and self.kinds} | dict(values or {})
         DEFINITIONS.append(Definition(self.name, name, kind, text, labels, when_it_moves, known, metric))
 
 
@@ -542,7 +543,7 @@ DUPLICATE_PUBLISHERS = _flattener.gauge(
 )
 
 # --- s3writer ---------------------------------------------------------------------------------------------------------
-_s3writer = Section("s3writer")
+_s3writer = Section("s3writer", kinds=())  # of lines of the lake: the settings say whether the archive's are among them
 
 FLUSHES = _s3writer.counter(
     "cryptoflow_flushes_total",
@@ -571,7 +572,7 @@ STORED_ROWS = _s3writer.counter(
     "cryptoflow_stored_rows_total",
     "Rows in the Parquet files created.",
     ("kind",),
-    when_it_moves="Flat while norm topics grow: look at cryptoflow_store_unavailable and at /readyz.",
+    when_it_moves="Flat while the topics grow: look at cryptoflow_store_unavailable and at /readyz.",
 )
 STORED_BYTES = _s3writer.counter(
     "cryptoflow_stored_bytes_total",
@@ -587,7 +588,7 @@ LAST_FLUSH = _s3writer.gauge(
 )
 WRITER_BUFFER_BYTES = _s3writer.gauge(
     "cryptoflow_writer_buffer_bytes",
-    "Bytes of norm records in memory that are not stored yet, those being flushed included.",
+    "Bytes of records in memory that are not stored yet, those being flushed included.",
     when_it_moves="At writer.buffer.max_bytes fetching stops: the store is down or too slow.",
 )
 WRITER_BUFFER_LIMIT_BYTES = _s3writer.gauge(
@@ -615,9 +616,9 @@ CLAIMS_LOST = _s3writer.counter(
 )
 SOURCE_HOLES = _s3writer.counter(
     "cryptoflow_source_holes_total",
-    "Ranges of raw offsets that no norm record covered. They stand in the claims.",
+    "Ranges of raw offsets that no norm record covered or, of the archive, that Kafka no longer had. They stand in the claims.",
     ("kind",),
-    when_it_moves="Data is missing for every symbol of that partition: `cryptoflow lake verify` lists the ranges. Look at the flattener's log and at the raw topic's retention.",
+    when_it_moves="Data is missing for every symbol of that partition: `cryptoflow lake verify` lists the ranges. Look at the flattener's log and at the raw topic's retention. Of `raw-fobs` and `raw-fobd` the archive alone misses it: the s3writer was away for longer than that retention.",
 )
 SOURCE_HOLE_RECORDS = _s3writer.counter(
     "cryptoflow_source_hole_records_total",

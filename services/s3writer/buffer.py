@@ -1,4 +1,4 @@
-"""What is buffered, and when it is flushed. Values are kept as received, compressed: memory is their size on the wire.
+"""What is buffered, and when it is flushed. Norm values are kept as received, compressed: memory is their size on the wire.
 
 Pure: the clock is an argument, nothing is decoded, no task, no lock. Any trigger is exact, because a claim records
 where it cut; they differ only in when.
@@ -7,7 +7,7 @@ where it cut; they differ only in when.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from services.s3writer.take import merged
 
@@ -23,6 +23,61 @@ TRIGGERS: tuple[Trigger, ...] = ("interval", "rows", "bytes", "schema", "shutdow
 HOUR_SECONDS = 3600.0
 RECORD_OVERHEAD_BYTES = 1_000  # what an object costs beside its value
 FLUSH_SHARE = 0.75  # of the budget: from here on the largest open buffer is flushed; at the whole, fetching stops
+
+
+class Held(Protocol):
+    """What a buffer holds: a record as taken, or some that came one after the other, in one."""
+
+    @property
+    def offset(self) -> int:
+        """Of the last record."""
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Kafka's, of the last record."""
+
+    @property
+    def oldest_ms(self) -> int:
+        """Kafka's timestamp of the first record."""
+
+    @property
+    def src(self) -> SourceRange:
+        """The raw offsets covered."""
+
+    @property
+    def dead(self) -> int:
+        """Raw records among them that are dead letters."""
+
+    @property
+    def version(self) -> int:
+        """Of the topic's records."""
+
+    @property
+    def rows(self) -> int:
+        """Before taking."""
+
+    @property
+    def newest_recv_ns(self) -> int | None:
+        """Of these rows; None where there are none."""
+
+    @property
+    def taken(self) -> Taken:
+        """What is taken of it, and the state after it."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it weighs in the budget."""
+
+    @property
+    def value(self) -> bytes:
+        """The rows as one compressed Arrow batch."""
+
+    @property
+    def row_weight(self) -> float:
+        """What one of the rows weighs beside others, decoded."""
+
+    def absorbs(self, record: Held) -> bool:
+        """Take the next record in, if it belongs here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +99,20 @@ class NormRecord:
         """What it weighs in the budget."""
         return len(self.value) + RECORD_OVERHEAD_BYTES
 
+    @property
+    def oldest_ms(self) -> int:
+        """Of the only one."""
+        return self.timestamp_ms
+
+    @property
+    def row_weight(self) -> float:
+        """Rows of books weigh the same."""
+        return 1
+
+    def absorbs(self, record: Held) -> bool:  # noqa: ARG002  # as `Held` has it
+        """It stays alone: it holds many messages already."""
+        return False
+
 
 @dataclass(slots=True)
 class Buffer:
@@ -51,16 +120,20 @@ class Buffer:
 
     first: int
     opened_at: float = 0.0  # when the first record came, seconds since the epoch
-    records: list[NormRecord] = field(default_factory=list)
+    records: list[Held] = field(default_factory=list)
     size_bytes: int = 0
     rows: int = 0
 
-    def add(self, record: NormRecord, now: float) -> None:
+    def add(self, record: Held, now: float) -> None:
         """Append one record. `now` in seconds since the epoch."""
-        if not self.records:
-            self.opened_at = now
-        self.records.append(record)
-        self.size_bytes += record.size_bytes
+        last = self.records[-1] if self.records else None
+        before = last.size_bytes if last is not None else 0
+        if last is not None and last.absorbs(record):
+            self.size_bytes += last.size_bytes - before
+        else:
+            self.opened_at = now if last is None else self.opened_at
+            self.records.append(record)
+            self.size_bytes += record.size_bytes
         self.rows += 0 if record.taken.dropped else record.rows
 
     def fits(self, version: int) -> bool:

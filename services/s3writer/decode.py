@@ -1,7 +1,8 @@
 """From the value of a norm record to its rows. What cannot be decoded is damaged internal data: fatal, never skipped.
 
-A value is an Arrow IPC stream with one record batch, lz4. It is looked into twice: `contents` reads one column on
-arrival (35 microseconds), `rows` all of it when its buffer is flushed. Nothing here keeps what it decoded.
+A value is an Arrow IPC stream with one record batch, lz4; a pack of raw records is the same, zstd. It is looked into
+twice: `contents` reads one column on arrival (35 microseconds), `rows` all of it when its buffer is flushed. Nothing here
+keeps what it decoded.
 """
 
 from __future__ import annotations
@@ -13,26 +14,31 @@ import numpy as np
 import pyarrow as pa
 
 from shared.errors import FatalError
-from shared.lake.schema import BOOK_FIELDS, NORM_SCHEMAS
+from shared.lake.kinds import LAKE_KINDS, is_rows
+from shared.lake.schema import BOOK_FIELDS, NORM_SCHEMAS, PACK_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from shared.messages import Kind, SourceRange
+    from shared.lake.kinds import LakeKind
+    from shared.messages import SourceRange
 
 # Threads per column cost three times what they save on batches of some thousand rows.
 _ALL = pa.ipc.IpcReadOptions(use_threads=False)
 _KEYS = [*(field.name for field in BOOK_FIELDS), "timestamp", "raw_offset"]
+_SCHEMAS: dict[LakeKind, pa.Schema] = {
+    kind: NORM_SCHEMAS[kind] if is_rows(kind) else PACK_SCHEMA for kind in LAKE_KINDS
+}
 
 
-def _only(names: Collection[str], kind: Kind) -> pa.IpcReadOptions:
-    fields = [number for number, name in enumerate(NORM_SCHEMAS[kind].names) if name in names]
+def _only(names: Collection[str], kind: LakeKind) -> pa.IpcReadOptions:
+    fields = [number for number, name in enumerate(_SCHEMAS[kind].names) if name in names]
     return pa.ipc.IpcReadOptions(use_threads=False, included_fields=fields)
 
 
-_RECEIVED_ONLY = {kind: _only(["recv_ns"], kind) for kind in NORM_SCHEMAS}
-_KEYS_ONLY = {kind: _only(_KEYS, kind) for kind in NORM_SCHEMAS}
-_KEYS_SCHEMAS = {kind: pa.schema([f for f in schema if f.name in _KEYS]) for kind, schema in NORM_SCHEMAS.items()}
+_RECEIVED_ONLY = {kind: _only(["recv_ns"], kind) for kind in _SCHEMAS}
+_KEYS_ONLY = {kind: _only(_KEYS, kind) for kind in _SCHEMAS}
+_KEYS_SCHEMAS = {kind: pa.schema([f for f in schema if f.name in _KEYS]) for kind, schema in _SCHEMAS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Contents:
     newest_recv_ns: int | None
 
 
-def contents(kind: Kind, value: bytes, where: str) -> Contents:
+def contents(kind: LakeKind, value: bytes, where: str) -> Contents:
     """Count the rows and find the newest receive time. Raises `FatalError` naming `where`."""
     batch = _read(value, _RECEIVED_ONLY[kind], where)
     if not batch.num_rows:
@@ -53,13 +59,15 @@ def contents(kind: Kind, value: bytes, where: str) -> Contents:
     return Contents(batch.num_rows, int(batch.column(0).to_numpy().max()))
 
 
-def rows(kind: Kind, value: bytes, src: SourceRange, where: str, *, keys_only: bool = False) -> pa.RecordBatch:
+def rows(kind: LakeKind, value: bytes, src: SourceRange, where: str, *, keys_only: bool = False) -> pa.RecordBatch:
     """All columns of `NORM_SCHEMAS[kind]`, or with `keys_only` those that say which file a row goes to.
+
+    A pack of raw records has those of `PACK_SCHEMA`.
 
     Raises `FatalError` naming `where` if it does not hold these columns, or rows of other raw offsets than `src`.
     """
     batch = _read(value, _KEYS_ONLY[kind] if keys_only else _ALL, where)
-    if not batch.schema.equals(_KEYS_SCHEMAS[kind] if keys_only else NORM_SCHEMAS[kind]):
+    if not batch.schema.equals(_KEYS_SCHEMAS[kind] if keys_only else _SCHEMAS[kind]):
         raise FatalError(
             f"{where} is not in the schema of norm-{kind}: {batch.schema.to_string(truncate_metadata=True)}"
         )

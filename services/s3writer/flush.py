@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.s3writer import files
-from services.s3writer.buffer import NormRecord
+from services.s3writer.buffer import Buffer, NormRecord
 from services.s3writer.decode import contents
 from services.s3writer.take import Taker
 from shared import crash_points, metrics
@@ -21,9 +20,12 @@ from shared.log import get_logger
 from shared.messages import NORM_VERSION, NormHeaders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Executor
 
+    from services.s3writer.buffer import Held
+    from services.s3writer.files import Built
+    from services.s3writer.lines import Line
     from services.s3writer.storage import Storage
     from shared.kafka import Consumer, Epoch, Record, TopicPartition
     from shared.lake.claim_log import ClaimLog, Rebuilt, Steps
@@ -46,8 +48,10 @@ class Protocol:
         storage: Storage,
         encoder: Executor,
         compression: str,
+        line: Line,
     ) -> None:
         self.log = log
+        self._line = line
         self._tp = tp
         self._epoch = epoch
         self._consumer = consumer
@@ -65,11 +69,15 @@ class Protocol:
             result: Result = end.value
             return result
 
-    async def build(self, first: int, last: int, records: list[NormRecord]) -> files.Built:
+    def take(self, record: Record, taker: Taker) -> Held:
+        """A record, accepted by the taker. Raises `UnknownVersion`, and `FatalError` for one that is damaged."""
+        return self._line.take(self.log, record, taker)
+
+    async def build(self, first: int, last: int, records: Sequence[Held]) -> Built:
         """The files of a range, made off the event loop."""
 
-        def build() -> files.Built:
-            return files.build(self.log, first, last, records, compression=self._compression)
+        def build() -> Built:
+            return self._line.build(self.log, first, last, records, self._compression)
 
         return await asyncio.get_running_loop().run_in_executor(self._encoder, build)
 
@@ -120,31 +128,34 @@ class Protocol:
             return None
         try:
             return parquet.read_footer(tail).digest
-        except parquet.FooterBeyondTail:
-            whole = self._storage.store.get(path)
-            return None if whole is None else parquet.read_footer(whole).digest
+        except parquet.FooterBeyondTail as beyond:
+            longer = self._storage.store.tail(path, beyond.needed_bytes)
+            return None if longer is None else parquet.read_footer(longer).digest
 
     async def _rebuild(self, claim: Claim) -> Rebuilt:
         metrics.CLAIMS_FINISHED.labels(self.log.kind).inc()
         _log.warning(
             "claim incomplete", topic=self.log.topic, partition=self.log.partition, first=claim.first, last=claim.last
         )
-        records, kafka_first = await self._reread(claim.first, claim.last)
+        buffer, kafka_first = await self._reread(claim)
         await crash_points.passed("s3writer.in_rebuild")
-        # All these records were accepted before the claim was made: none can be newer than what it stored.
-        taker = Taker(claim.done_before, claim.newest_recv_ns)
-        taken = [take(self.log, record, taker) for record in records]
-        built = await self.build(claim.first, claim.last, taken)
+        built = await self.build(claim.first, claim.last, buffer.records)
         return claim_log.Rebuilt({made.entry.path: made for made in built.objects}, kafka_first)
 
-    async def _reread(self, first: int, last: int) -> tuple[list[Record], int]:
-        """Exactly the records first..last, as far as Kafka has them, and where it begins to have them."""
-        begin = first
+    async def _reread(self, claim: Claim) -> tuple[Buffer, int]:
+        """Exactly the claim's records, as far as Kafka has them, and where it begins to have them."""
+        begin = claim.first
         while True:
+            buffer = Buffer(first=begin)
+            # All these records were accepted before the claim was made: none can be newer than what it stored.
+            taker = Taker(claim.done_before, claim.newest_recv_ns)
             try:
-                return [record async for record in self._consumer.read_range(self._tp, begin, last)], begin
+                async for record in self._consumer.read_range(self._tp, begin, claim.last):
+                    buffer.add(self.take(record, taker), 0.0)
             except OffsetsLost as lost:
                 begin = lost.beginning
+            else:
+                return buffer, begin
 
 
 def take(log: ClaimLog, record: Record, taker: Taker) -> NormRecord:

@@ -9,17 +9,18 @@ import time
 from typing import TYPE_CHECKING
 
 from shared import metrics
+from shared.lake.kinds import is_rows
 
 if TYPE_CHECKING:
-    from services.s3writer.buffer import Buffer, NormRecord, Trigger
+    from services.s3writer.buffer import Buffer, Held, Trigger
     from shared.kafka import Lag, TopicPartition
-    from shared.messages import Kind
+    from shared.lake.kinds import LakeKind
 
 
 class PartitionMeters:
     """What one partition counts."""
 
-    def __init__(self, kind: Kind, group: str, tp: TopicPartition) -> None:
+    def __init__(self, kind: LakeKind, group: str, tp: TopicPartition) -> None:
         self._kind = kind
         self._labels = (group, tp.topic, tp.partition)
         self._last_flush = metrics.LAST_FLUSH.labels(tp.topic, str(tp.partition))
@@ -30,9 +31,10 @@ class PartitionMeters:
         self._stored_seconds = metrics.STORED_LAG_SECONDS.labels(*lag)
         self.unknown_version = metrics.UNKNOWN_VERSION.labels(tp.topic, str(tp.partition))
         self._consumed = metrics.CONSUMED_RECORDS.labels(tp.topic)
-        self._latency = metrics.LATENCY.labels("stored")
+        # Of rows: the archive is beside their way, not its end.
+        self._latency = metrics.LATENCY.labels("stored") if is_rows(kind) else None
 
-    def took(self, record: NormRecord) -> None:
+    def took(self, record: Held) -> None:
         """One record was buffered."""
         self._consumed.inc()
         if record.taken.dropped:
@@ -47,7 +49,7 @@ class PartitionMeters:
         metrics.FLUSHES.labels(self._kind, trigger, "written" if won else "adopted").inc()
         metrics.FLUSH_SECONDS.labels(self._kind).observe(seconds)
         self._last_flush.set_to_current_time()
-        if won:
+        if won and self._latency is not None:
             now = time.time()
             for record in buffer.records:
                 if record.rows and not record.taken.dropped and record.newest_recv_ns is not None:

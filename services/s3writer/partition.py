@@ -1,4 +1,4 @@
-"""One norm partition, from its assignment to its revocation: resume, buffer, flush, one flush at a time.
+"""One partition, from its assignment to its revocation: resume, buffer, flush, one flush at a time.
 
 It never touches Kafka's position itself: it says in `seek_to` where fetching has to go on, and the fetch loop obeys
 before the next fetch, so that no record from before a seek is ever buffered. What is buffered is dropped at the end:
@@ -14,7 +14,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from services.s3writer.buffer import Buffer
-from services.s3writer.flush import take
 from services.s3writer.take import Taker
 from shared import crash_points
 from shared.errors import RetryableError, UnknownVersion
@@ -112,7 +111,7 @@ class Partition:
     def oldest_ms(self) -> int | None:
         """The Kafka timestamp of the oldest record in memory."""
         oldest = self._cut[0][0] if self._cut else self.open_buffer
-        return oldest.records[0].timestamp_ms if oldest.records else None
+        return oldest.records[0].oldest_ms if oldest.records else None
 
     def add(self, records: Sequence[Record]) -> None:
         """Buffer fetched records. Raises `FatalError` for one that is damaged, or not of this line."""
@@ -121,7 +120,7 @@ class Partition:
         now = self._clock()
         for record in records:
             try:
-                taken = take(self._protocol.log, record, self._taker)
+                taken = self._protocol.take(record, self._taker)
             except UnknownVersion as error:
                 self._stop(f"{record.topic}/{record.partition}@{record.offset}: {error}")
                 return

@@ -1,4 +1,7 @@
-"""The s3writer: norm records in, Parquet files out, each row exactly once. The whole line stands in `serve`."""
+"""The s3writer: norm records in, Parquet files out, each row exactly once. The whole line stands in `serve`.
+
+With ``storage.s3.archive_raw`` raw records go the same way, as they are.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from shared.kafka import Consumer
 from shared.lake.store import open_store
 
 if TYPE_CHECKING:
-    from shared.messages import Kind
+    from shared.lake.kinds import LakeKind
     from shared.service import Lifecycle
     from shared.settings import Settings
 
@@ -21,13 +24,16 @@ if TYPE_CHECKING:
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Take norm records, buffer them, write them by claims; after SIGTERM flush, commit and return."""
     name, channels = settings.cryptoflow.name, settings.channels
-    kinds: dict[str, Kind] = {channels.norm_fobs.topic: "fobs", channels.norm_fobd.topic: "fobd"}
+    kinds: dict[str, LakeKind] = {channels.norm_fobs.topic: "fobs", channels.norm_fobd.topic: "fobd"}
+    if settings.storage.s3.archive_raw:
+        kinds |= {channels.raw_fobs.topic: "raw-fobs", channels.raw_fobd.topic: "raw-fobd"}
     group, client_id = f"{name}-s3writer-{settings.kafka.stream}", f"{name}-s3writer-{socket.gethostname()}"
-    metrics.show_zeros("s3writer")
+    metrics.show_zeros("s3writer", kind=kinds.values())
     buffer = settings.writer.buffer
     metrics.WRITER_BUFFER_LIMIT_BYTES.set(buffer.max_bytes)
-    metrics.FLUSH_INTERVAL.labels(channels.norm_fobs.topic).set(buffer.snapshot_flush_interval)
-    metrics.FLUSH_INTERVAL.labels(channels.norm_fobd.topic).set(buffer.delta_flush_interval)
+    intervals = {"fobs": buffer.snapshot_flush_interval, "fobd": buffer.delta_flush_interval}
+    for topic, kind in kinds.items():
+        metrics.FLUSH_INTERVAL.labels(topic).set(intervals[kind.removeprefix("raw-")])
     storage = Storage(open_store(settings.storage), lifecycle)
     cluster_id = await lifecycle.unless_stopped(_check(settings, lifecycle, storage))
     if cluster_id is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from services.s3writer.buffer import Budget, Limits
 from services.s3writer.flush import Protocol
+from services.s3writer.lines import line_of
 from services.s3writer.meters import PartitionMeters
 from services.s3writer.partition import Partition
 from shared import crash_points, metrics
@@ -28,7 +29,7 @@ from shared.log import get_logger
 if TYPE_CHECKING:
     from services.s3writer.storage import Storage
     from shared.kafka import Consumer, Epoch, TopicPartition
-    from shared.messages import Kind
+    from shared.lake.kinds import LakeKind
     from shared.service import Lifecycle
     from shared.settings import Settings
 
@@ -40,7 +41,7 @@ _log = get_logger(__name__)
 
 
 class Writer:
-    """Between the consumer and the store. `kinds` maps each norm topic to its kind."""
+    """Between the consumer and the store. `kinds` maps each topic to the kind of its lines."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Writer:
         lifecycle: Lifecycle,
         *,
         storage: Storage,
-        kinds: dict[str, Kind],
+        kinds: dict[str, LakeKind],
         cluster_id: str,
         group: str,
         tasks: asyncio.TaskGroup,
@@ -64,10 +65,9 @@ class Writer:
         self._group = group
         self._task_group = tasks
         self._budget = Budget(limits.max_bytes)
-        self._limits = {
-            "fobs": Limits(limits.snapshot_flush_interval, limits.max_rows),
-            "fobd": Limits(limits.delta_flush_interval, limits.max_rows),
-        }
+        snapshots = Limits(limits.snapshot_flush_interval, limits.max_rows)
+        deltas = Limits(limits.delta_flush_interval, limits.max_rows)
+        self._limits = {"fobs": snapshots, "raw-fobs": snapshots, "fobd": deltas, "raw-fobd": deltas}
         self._encoder = ThreadPoolExecutor(1, "encoder")
         self._partitions: dict[TopicPartition, Partition] = {}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
@@ -147,6 +147,7 @@ class Writer:
             storage=self._storage,
             encoder=self._encoder,
             compression=self._compression,
+            line=line_of(log.kind),
         )
         self._partitions[tp] = partition = Partition(
             tp,
@@ -187,7 +188,7 @@ class Writer:
     async def _skip(self, lost: OffsetsLost) -> None:
         """Kafka deleted records before they were stored: go on where it begins. The hole shows in the raw offsets."""
         _log.error(
-            "norm records lost",
+            "records lost",
             topic=lost.tp.topic,
             partition=lost.tp.partition,
             position=lost.position,

@@ -28,15 +28,14 @@ __all__ = [
     "FOOTER_PREFIX",
     "ROW_GROUP_ROWS",
     "TAIL_BYTES",
+    "FileWriter",
     "Footer",
     "FooterBeyondTail",
-    "begin_file",
     "columns",
     "decode",
     "digest",
     "digest_of",
     "encode",
-    "end_file",
     "read_footer",
     "read_metadata",
     "slices",
@@ -79,41 +78,55 @@ def encode(table: pa.Table, footer: Footer, compression: str = "zstd") -> bytes:
 
     Raises `FatalError` if the columns or the row count are not what the footer says.
     """
-    schema = FILE_SCHEMAS[footer.kind]
-    if table.num_rows != footer.rows:
-        raise FatalError(f"a file of {footer.rows} rows was to be written from {table.num_rows}")
-    table = _as_file_schema(table, schema)
-    sink = pa.BufferOutputStream()
-    writer = begin_file(sink, footer.kind, table.schema, compression)
-    writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-    end_file(writer, footer)
-    return cast("bytes", sink.getvalue().to_pybytes())
+    file = FileWriter(footer.kind, compression)
+    file.write(table)
+    return file.end(footer)
 
 
-def begin_file(sink: pa.NativeFile, kind: LakeKind, schema: pa.Schema, compression: str) -> pq.ParquetWriter:
-    """A file to be filled table by table, each one row group at least, and then ended."""
-    # A dictionary pays for every column of a book: times and ids repeat per message, prices and quantities between
-    # messages. BYTE_STREAM_SPLIT and DELTA_BINARY_PACKED would be smaller for some; not every engine reads them.
-    dictionaries: bool | list[str] = True
-    statistics: bool | list[str] = True
-    if is_archive(kind):
-        dictionaries = [leaf for leaf in _leaves(schema) if leaf not in _NEVER_TWICE]
-        statistics = [field.name for field in schema if field.name not in {"value", "headers"}]
-    return pq.ParquetWriter(
-        sink,
-        schema,
-        compression=compression,
-        compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
-        use_dictionary=dictionaries,
-        store_schema=False,  # Arrow's own copy would turn strings into dictionaries for some readers only
-        write_statistics=statistics,
-    )
+class FileWriter:
+    """A file made table by table, each of which begins a row group, and ended by what it says of itself."""
 
+    def __init__(self, kind: LakeKind, compression: str) -> None:
+        self._kind: LakeKind = kind
+        self._compression = compression
+        self._sink = pa.BufferOutputStream()
+        self._writer: pq.ParquetWriter | None = None
+        self._rows = 0
 
-def end_file(writer: pq.ParquetWriter, footer: Footer) -> None:
-    """Write what the file says of itself."""
-    writer.add_key_value_metadata({f"{FOOTER_PREFIX}{key}": str(value) for key, value in asdict(footer).items()})
-    writer.close()
+    def write(self, table: pa.Table) -> None:
+        """Append rows. Raises `FatalError` if they are not in the columns of this kind."""
+        table = _as_file_schema(table, FILE_SCHEMAS[self._kind])
+        if self._writer is None:
+            self._writer = self._open(table.schema)
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._rows += table.num_rows
+
+    def end(self, footer: Footer) -> bytes:
+        """The file. Raises `FatalError` if it holds another number of rows than the footer says."""
+        if self._rows != footer.rows or self._writer is None:
+            raise FatalError(f"a file of {footer.rows} rows was to be written from {self._rows}")
+        facts = {f"{FOOTER_PREFIX}{key}": str(value) for key, value in asdict(footer).items()}
+        self._writer.add_key_value_metadata(facts)
+        self._writer.close()
+        return cast("bytes", self._sink.getvalue().to_pybytes())
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        # A dictionary pays for every column of a book: times and ids repeat per message, prices and quantities between
+        # messages. BYTE_STREAM_SPLIT and DELTA_BINARY_PACKED would be smaller for some; not every engine reads them.
+        dictionaries: bool | list[str] = True
+        statistics: bool | list[str] = True
+        if is_archive(self._kind):
+            dictionaries = [leaf for leaf in _leaves(schema) if leaf not in _NEVER_TWICE]
+            statistics = [leaf for leaf in _leaves(schema) if leaf != "value"]
+        return pq.ParquetWriter(
+            self._sink,
+            schema,
+            compression=self._compression,
+            compression_level=_ZSTD_LEVEL if self._compression == "zstd" else None,
+            use_dictionary=dictionaries,
+            store_schema=False,  # Arrow's own copy would turn strings into dictionaries for some readers only
+            write_statistics=statistics,
+        )
 
 
 def decode(body: bytes, kind: LakeKind) -> pa.Table:
