@@ -52,6 +52,7 @@ class Line:
     config: Mapping[str, Any]
     environ: Mapping[str, str]
     processes: Processes
+    opened: Store | None = None  # a client of the lake that is there already: each costs a second to make
 
     async def create_topics(self) -> None:
         """What `cryptoflow topics create` does."""
@@ -106,7 +107,7 @@ class Line:
 
     @property
     def store(self) -> Store:
-        return open_store(self.settings.storage)
+        return self.opened or open_store(self.settings.storage)
 
     def verify(self, *, strict: bool = True) -> Report:
         return verify(self.store, strict=strict)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.lake.store import Credentials
+from shared.lake.store_s3 import S3Store
 from tests import containers
 from tests.matrix.cells import all_cells
 from tests.matrix.judge import judged
@@ -35,6 +37,7 @@ class Lane:
     kafka: containers.Kafka
     s3: containers.S3
     proxy: StoreProxy
+    bucket: S3Store
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ def lane() -> Iterator[Lane]:
         proxy = StoreProxy(Path(folder), s3)
         try:
             assert proxy.endpoint_url
-            yield Lane(kafka, s3, proxy)
+            keys = Credentials(s3.access_key, s3.secret_key)
+            bucket = S3Store(s3.bucket, endpoint_url=s3.endpoint_url, region=s3.region, credentials=keys)
+            yield Lane(kafka, s3, proxy, bucket)
         finally:
             proxy.kill()
 
@@ -70,7 +75,7 @@ def cell_of(seed: int) -> Cell:
 async def play(seed: int, cell: Cell, on: Lane) -> Run:
     """One run, from empty topics to the judgement. Its folder is kept where it failed."""
     folder = Path(tempfile.mkdtemp(prefix=f"matrix-{seed}-"))
-    world = World(seed, folder, kafka=on.kafka, s3=on.s3, proxy=on.proxy)
+    world = World(seed, folder, kafka=on.kafka, s3=on.s3, proxy=on.proxy, bucket=on.bucket)
     began = time.monotonic()
     try:
         async with asyncio.timeout(RUN_SECONDS):
@@ -85,6 +90,7 @@ async def play(seed: int, cell: Cell, on: Lane) -> Run:
     finally:
         world.processes.end()
         on.proxy.lift()
-        await asyncio.to_thread(on.kafka.recover)
+        for server in (on.kafka, on.s3):
+            await asyncio.to_thread(server.recover)
     shutil.rmtree(folder)
     return Run(seed, cell, time.monotonic() - began, judgement)

@@ -7,8 +7,10 @@ partitions. The store is reached through a proxy that can fail; the judge reads 
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.kafka import Record
+    from shared.lake.store_s3 import S3Store
     from shared.messages import Kind
     from tests.containers import S3, Kafka
     from tests.line import Line
@@ -46,13 +49,14 @@ Offset = tuple["Kind", int, int]  # kind, raw partition, raw offset
 class World:
     """`rng` is the run's own: what a cell draws from it, a run with the same seed draws again."""
 
-    def __init__(self, seed: int, folder: Path, *, kafka: Kafka, s3: S3, proxy: StoreProxy) -> None:
+    def __init__(self, seed: int, folder: Path, *, kafka: Kafka, s3: S3, proxy: StoreProxy, bucket: S3Store) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.folder = folder
         self.kafka = kafka
         self.s3 = s3
         self.proxy = proxy
+        self._bucket = bucket
         self.processes = Processes(folder)
         self.stream = _new_stream()
         self.prefix = f"lakes/{self.stream}"
@@ -65,6 +69,7 @@ class World:
 
     async def begin(self, **overrides: Any) -> None:
         """The exchange, the topics, a configuration; `overrides` are merged into that."""
+        self.proxy.reseed(self.seed)
         await asyncio.to_thread(self._simulate)
         symbols = (await control(self.exchange, "GET", "symbols"))["future"][:SYMBOLS]
         channels = {f"{side}_{kind}": {"partitions": PARTITIONS} for side in ("raw", "norm") for kind in KINDS}
@@ -132,7 +137,8 @@ class World:
             if process.alive:
                 process.resume()
         self.proxy.lift()
-        await asyncio.to_thread(self.kafka.recover)
+        for server in (self.kafka, self.s3):
+            await asyncio.to_thread(server.recover)
         for name in SERVICES:
             if not self.alive(name):
                 await self.start(name)
@@ -178,7 +184,9 @@ class World:
         return self.folder / "answers.jsonl"
 
     async def _lay(self) -> None:
-        self.line, self.direct = self._make(self.proxy), self._make(self.s3)
+        lake = copy.copy(self._bucket)
+        lake._prefix = f"{self.prefix}/"
+        self.line, self.direct = self._make(self.proxy), replace(self._make(self.s3), opened=lake)
         await self.line.create_topics()
 
     def _make(self, store: S3 | StoreProxy, **overrides: Any) -> Line:
