@@ -17,12 +17,18 @@ from shared.lake.schema import FILE_SCHEMAS
 from tests.lakes import fobs_rows, gap_row, table
 
 TIME = pa.timestamp("us", tz="UTC")
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 COLUMNS = {
     "i64": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
     "i32": (pa.int32(), st.integers(-(2**31), 2**31 - 1)),
     "f64": (pa.float64(), st.floats()),
     "time": (TIME, st.integers(-(2**62), 2**62)),
-    "text": (pa.string(), st.text(st.characters(exclude_categories=["Cs"]), max_size=6)),
+    "text": (pa.string(), TEXT),
+    "bytes": (pa.binary(), st.binary(max_size=6)),
+    "pairs": (
+        pa.list_(pa.struct([("name", pa.string()), ("value", pa.binary())])),
+        st.lists(st.fixed_dictionaries({"name": TEXT, "value": st.binary(max_size=4)}), max_size=3),
+    ),
 }
 
 
@@ -31,18 +37,30 @@ def reference(rows: pa.Table) -> str:
     fed = struct.pack("<q", rows.num_rows)
     for name, type_ in zip(rows.column_names, rows.schema.types, strict=True):
         column = rows.column(name)
-        if type_ == TIME:
-            column = column.cast(pa.int64())
-        python = column.to_pylist()
-        text = pa.types.is_string(type_) or pa.types.is_dictionary(type_)
-        if text:
-            encoded = [b"" if value is None else value.encode() for value in python]
-            fed += b"".join(struct.pack("<q", len(value)) for value in encoded) + b"".join(encoded)
-        else:
-            code = "<d" if type_ == pa.float64() else "<q"
-            fed += b"".join(b"\0" * 8 if value is None else struct.pack(code, value) for value in python)
-        fed += bytes(value is not None for value in python)
+        fed += column_fed((column.cast(pa.int64()) if type_ == TIME else column).to_pylist(), type_)
     return xxhash.xxh3_128(fed).hexdigest()
+
+
+def column_fed(python: list, type_: pa.DataType) -> bytes:
+    fed = b""
+    if pa.types.is_string(type_) or pa.types.is_dictionary(type_):
+        encoded = [b"" if value is None else value.encode() for value in python]
+        fed += lengths(encoded) + b"".join(encoded)
+    elif type_ == pa.binary():
+        fed += lengths(python) + xxhash.xxh3_128(b"".join(value or b"" for value in python)).digest()
+    elif pa.types.is_list(type_):
+        fed += lengths(python)
+        elements = [element for value in python for element in value or ()]
+        for field in type_.value_type:
+            fed += column_fed([element[field.name] for element in elements], field.type)
+    else:
+        code = "<d" if type_ == pa.float64() else "<q"
+        fed += b"".join(b"\0" * 8 if value is None else struct.pack(code, value) for value in python)
+    return fed + bytes(value is not None for value in python)
+
+
+def lengths(values: list) -> bytes:
+    return b"".join(struct.pack("<q", len(value or b"")) for value in values)
 
 
 @st.composite
@@ -106,12 +124,32 @@ def test_a_null_inside_a_dictionary_is_a_null():
         (["ab", "c"], ["a", "bc"]),
         ([""], [None]),
         (["a", None], [None, "a"]),
+        ([b"ab", b"c"], [b"a", b"bc"]),
+        ([b"ab"], [b"ac"]),
+        ([b""], [None]),
+        ([[{"a": b"x"}], []], [[], [{"a": b"x"}]]),
+        ([[{"a": b"x"}]], [[{"a": b"y"}]]),
+        ([[], [{"a": b"x"}]], [None, [{"a": b"x"}]]),
         ([0], [0, 0]),
     ],
-    ids=["zero and null", "order", "sign of zero", "where a string ends", "empty and null", "which is null", "rows"],
+    ids=[
+        "zero and null",
+        "order",
+        "sign of zero",
+        "where a string ends",
+        "empty and null",
+        "which is null",
+        "where bytes end",
+        "bytes",
+        "empty bytes and null",
+        "where a list ends",
+        "inside a list",
+        "empty list and null",
+        "rows",
+    ],
 )
 def test_rows_that_differ_have_other_digests(one, other):
-    type_ = pa.array([value for value in one if value is not None]).type
+    type_ = pa.array([value for value in [*one, *other] if value is not None]).type
     assert digest(pa.table({"a": pa.array(one, type_)})) != digest(pa.table({"a": pa.array(other, type_)}))
 
 
@@ -146,6 +184,26 @@ VECTORS = {
             raw_offset=[100, 101],
         ),
         "26109b9696a3b29bfcc7eae25a752dcd",
+    ),
+    "raw records": (
+        lambda: table(
+            "raw-fobd",
+            timestamp=[1_790_000_000_000_000, 1_790_000_000_000_001],
+            recv_ns=[1_790_000_000_000_000_123, 1_790_000_000_000_001_456],
+            kafka_timestamp_ms=[1_790_000_000_001, -1],
+            type=["update", "unknown"],
+            limit=[None, None],
+            conn=["host:1:1", None],
+            seq=[7, None],
+            sent_ns=[None, None],
+            ip=["192.0.2.1", None],
+            key=[b"binance:future:BTCUSDT", None],
+            value=[b'{"e":"depthUpdate"}', b""],
+            headers=[None, [{"name": "v", "value": b"2"}, {"name": "", "value": b"\xff"}]],
+            raw_partition=[5, 5],
+            raw_offset=[100, 101],
+        ),
+        "f53045dedb99f80da24ce9ee0e01307a",
     ),
 }
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.lake import layout
+from shared.lake.kinds import LAKE_KINDS
 from shared.lake.layout import HOUR_US, DataPath
-from shared.messages import INT64_MAX, KINDS, Book
+from shared.messages import INT64_MAX, Book
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_US = (datetime(2262, 12, 31, 23, 59, 59, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
@@ -29,12 +30,19 @@ def test_a_data_path_is_as_the_design_writes_it():
     assert layout.data_path("fobs", BOOK, HOUR, "main", 3, 17, 42) == PATH
 
 
+def test_the_archive_lies_beside_the_rows():
+    path = layout.data_path("raw-fobs", BOOK, HOUR, "main", 3, 17, 42)
+    assert path == PATH.replace("fobs", "raw-fobs")
+    assert not path.startswith(layout.book_prefix("fobs", BOOK))
+    assert layout.claims_prefix("raw-fobs", "main", 3) == "_claims/v1/raw-fobs/main/00003/"
+
+
 def test_a_data_path_says_what_it_was_made_of():
     assert layout.parse_data_path(PATH) == DataPath("fobs", BOOK, HOUR, "main", 3, 17, 42)
 
 
 @given(
-    st.sampled_from(KINDS),
+    st.sampled_from(LAKE_KINDS),
     st.builds(Book, values, values, values),
     instants,
     streams,
@@ -99,6 +107,8 @@ def test_values_are_escaped_as_in_a_uri(symbol, escaped):
         "lake/" + PATH,
         PATH.replace("fobs-main", "fobd-main"),
         PATH.replace("fobs", "trades"),
+        PATH.replace("fobs/", "raw-fobs/"),
+        PATH.replace("fobs", "raw-fobs-"),
         PATH.replace("main", "Main"),
         PATH.replace("-00003-", "-3-"),
         PATH.replace("month=11", "month=13"),
@@ -157,7 +167,7 @@ def test_the_claim_log_has_the_names_of_the_design():
     assert layout.lost_path("fobs", "main", 3, 17) == "_claims/v1/fobs/main/00003/00000000000000000017.lost.json"
 
 
-@given(st.sampled_from(KINDS), streams, st.integers(0, 99_999), st.integers(0, INT64_MAX))
+@given(st.sampled_from(LAKE_KINDS), streams, st.integers(0, 99_999), st.integers(0, INT64_MAX))
 def test_names_of_the_claim_log_round_trip(kind, stream, partition, first):
     where = kind, stream, partition
     assert layout.parse_claim_path(layout.origin_path(*where)) == layout.ClaimPath(*where, "origin")
