@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("reader", "flattener", "s3writer")
 FLUSH = {"buffer": {"snapshot_flush_interval": "2s", "delta_flush_interval": "2s"}}
+ASK_EVERY_SECONDS = 0.2  # a broker, or a store: each time some calls
 Origin = tuple[int, int]  # raw partition, raw offset
 Row = tuple[Any, ...]
 COLUMNS = {
@@ -79,7 +80,7 @@ class Line:
         async def there() -> bool:
             return sum((await self._ends(topic)).values()) >= wanted
 
-        await eventually(there, timeout, f"{wanted} raw records")
+        await eventually(there, timeout, f"{wanted} raw records", every_seconds=ASK_EVERY_SECONDS)
 
     async def holds(self, records: int, timeout: float = 60.0, kind: Kind = "fobs") -> None:  # noqa: ASYNC109
         """Waits until the raw topic holds so many records in all."""
@@ -88,7 +89,7 @@ class Line:
         async def there() -> bool:
             return sum((await self._ends(topic)).values()) >= records
 
-        await eventually(there, timeout, f"{records} raw records in all")
+        await eventually(there, timeout, f"{records} raw records in all", every_seconds=ASK_EVERY_SECONDS)
 
     async def caught_up(self, timeout: float = 90.0, kind: Kind = "fobs") -> None:  # noqa: ASYNC109
         """Waits until the claims say of every raw record that is there when it is called that it was taken."""
@@ -103,7 +104,8 @@ class Line:
         def all_taken() -> bool:
             return all(done(tp.partition) + 1 >= end for tp, end in wanted.items())
 
-        await eventually(lambda: asyncio.to_thread(all_taken), timeout, f"the lake has all of {wanted}")
+        what = f"the lake has all of {wanted}"
+        await eventually(lambda: asyncio.to_thread(all_taken), timeout, what, every_seconds=ASK_EVERY_SECONDS)
 
     @property
     def store(self) -> Store:

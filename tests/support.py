@@ -23,7 +23,13 @@ TIMEOUT_SECONDS = 30.0
 INTERVAL_SECONDS = 0.05
 
 
-async def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT_SECONDS, what: str = "") -> Any:  # noqa: ASYNC109
+async def eventually(
+    condition: Callable[[], Any],
+    timeout: float = TIMEOUT_SECONDS,  # noqa: ASYNC109
+    what: str = "",
+    *,
+    every_seconds: float = INTERVAL_SECONDS,
+) -> Any:
     """What `condition` (plain or async) returns once that is true; fails after `timeout` seconds with its last value."""
     deadline = time.monotonic() + timeout
     while True:
@@ -34,7 +40,7 @@ async def eventually(condition: Callable[[], Any], timeout: float = TIMEOUT_SECO
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition.__name__}; last {value!r}")
-        await asyncio.sleep(INTERVAL_SECONDS)
+        await asyncio.sleep(every_seconds)
 
 
 def eventually_sync(condition: Callable[[], Any], timeout: float = TIMEOUT_SECONDS, what: str = "") -> Any:
