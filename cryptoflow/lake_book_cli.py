@@ -12,31 +12,25 @@ import typer
 from rich.table import Table
 
 from cryptoflow import lake
-from cryptoflow.lake_options import NOT_DONE, JsonOption, UrlArgument, console, not_done
+from cryptoflow.lake_options import (
+    INSTANT,
+    NOT_DONE,
+    JsonOption,
+    UrlArgument,
+    console,
+    instant,
+    not_done,
+    stream_name,
+)
 from shared.errors import CryptoFlowError
-from shared.lake.instant import instant_ns, instant_text
-from shared.messages import KINDS, STREAM_PATTERN
+from shared.lake.instant import instant_text
+from shared.messages import KINDS
 
 if TYPE_CHECKING:
     from cryptoflow.lake import Book, Levels
 
 GAP_BETWEEN = 3
 TABLE_LEVELS = 20
-INSTANT = "TIME"
-
-
-def _instant(text: str | int) -> int:
-    """For typer, which hands its own result over once more. Raises what makes it a wrong command line."""
-    try:
-        return instant_ns(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _stream(text: str | None) -> str | None:
-    if text is not None and STREAM_PATTERN.fullmatch(text) is None:
-        raise typer.BadParameter(f"{text!r} is no stream: {STREAM_PATTERN.pattern}")
-    return text
 
 
 def _kind(text: str | None) -> str | None:
@@ -46,7 +40,7 @@ def _kind(text: str | None) -> str | None:
 
 
 StreamOption = Annotated[
-    str | None, typer.Option(callback=_stream, help="One of several; the default is that of the newest anchor.")
+    str | None, typer.Option(callback=stream_name, help="One of several; the default is that of the newest anchor.")
 ]
 
 
@@ -59,7 +53,7 @@ def book(
     at: Annotated[
         int,
         typer.Option(
-            parser=_instant,
+            parser=instant,
             metavar=INSTANT,
             help="Instant of receipt: 2026-11-25T10:00:00Z, or ms, us or ns since the epoch.",
         ),
@@ -116,17 +110,17 @@ def gaps(
     *,
     start: Annotated[
         int | None,
-        typer.Option("--from", parser=_instant, metavar=INSTANT, help="Begin of the span. Default: the lake's."),
+        typer.Option("--from", parser=instant, metavar=INSTANT, help="Begin of the span. Default: the lake's."),
     ] = None,
     end: Annotated[
         int | None,
-        typer.Option("--to", parser=_instant, metavar=INSTANT, help="End of the span, not in it. Default: the lake's."),
+        typer.Option("--to", parser=instant, metavar=INSTANT, help="End of the span, not in it. Default: the lake's."),
     ] = None,
     kind: Annotated[str | None, typer.Option(callback=_kind, help="fobs (snapshots) or fobd (deltas).")] = None,
     exchange: Annotated[str | None, typer.Option(help="Only of this exchange.")] = None,
     market: Annotated[str | None, typer.Option(help="Only of this market.")] = None,
     symbol: Annotated[str | None, typer.Option(help="Only of this symbol.")] = None,
-    stream: Annotated[str | None, typer.Option(callback=_stream, help="Only of this stream.")] = None,
+    stream: Annotated[str | None, typer.Option(callback=stream_name, help="Only of this stream.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List every known hole, sorted by time: gap rows of both kinds, and what claims declare as lost.

@@ -1,6 +1,6 @@
 """The commands `cryptoflow lake …`. They parse, call one function, print; nothing is decided here.
 
-`book` and `gaps` stand in `cryptoflow.lake_book_cli`, `verify` in `cryptoflow.lake_proof_cli`.
+`book` and `gaps` stand in `cryptoflow.lake_book_cli`, `verify` in `lake_proof_cli`, `reflatten` in `lake_reflatten_cli`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from cryptoflow import lake, lake_book_cli, lake_proof_cli
+from cryptoflow import lake, lake_book_cli, lake_proof_cli, lake_reflatten_cli
 from cryptoflow.lake_options import NOT_DONE, JsonOption, UrlArgument, console, not_done
 from shared.errors import CryptoFlowError
 from shared.lake.watermark import LATENESS_SECONDS, hour_or_none
 
 app = typer.Typer(
-    help="The lake: prove it, ask how far it reaches, rebuild a book, list its gaps.",
+    help="The lake: prove it, ask how far it reaches, rebuild a book, list its gaps, make rows again.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.command()(lake_proof_cli.verify)
+app.command()(lake_reflatten_cli.reflatten)
 app.command()(lake_book_cli.book)
 app.command()(lake_book_cli.gaps)
 

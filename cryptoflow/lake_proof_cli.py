@@ -70,7 +70,7 @@ def verify(
         if against_kafka:
             source = raw_topics(config, pairs)
         elif against_raw:
-            source = nullcontext(raw_archive(raw_lake or url))
+            source = raw_archive(raw_lake or url)
         with source as against, bar("claims") as progress:
             report = lake.verify(url, fast=fast, strict=strict, against=against, progress=progress)
     except CryptoFlowError as error:
@@ -91,12 +91,12 @@ def raw_topics(config: Path | None, pairs: Sequence[str] | None) -> RawTopics:
     return RawTopics(settings)
 
 
-def raw_archive(url: str) -> RawSource:
+def raw_archive(url: str) -> AbstractContextManager[RawSource]:
     """The raw archive of a lake. Raises as `raw_topics` does."""
     _needs_flattener()
     from cryptoflow.raw_archive import RawArchive  # noqa: PLC0415  # as above
 
-    return RawArchive(lake.open_url(url))
+    return nullcontext(RawArchive(lake.open_url(url)))
 
 
 @contextmanager
