@@ -98,9 +98,10 @@ async def read_records_deleted(world: World) -> None:
     running = await world.start_all()
     await world.load(15)
     await world.flushed()
+    places = [await operator.committed(world, service) for service in GROUPED]
     await world.keep()
-    for service in GROUPED:
-        await operator.delete_records(world, await operator.committed(world, service))
+    for before in places:
+        await operator.delete_records(world, before)
     victim = world.rng.choice(GROUPED)
     running[victim].kill()
     await world.start(victim)

@@ -69,7 +69,9 @@ async def _against_truth(world: World) -> int:
     updates = [record for (kind, _, _), record in sorted(records.items()) if kind == "fobd"]
     verdict = judge(updates, Truth.read(world.truth_frames))
     untold = [hole for hole in verdict.holes if hole.lost and not hole.gaps]
-    assert not untold, f"updates lost and not told: {untold[:3]}"
+    assert not untold, (
+        f"updates lost and not told: {[(hole.name, len(hole.lost), hole.lost[0]) for hole in untold[:3]]}"
+    )
     served = {json.loads(text)["sha256"] for text in world.truth_answers.read_text().splitlines()}
     for (kind, partition, offset), record in records.items():
         if dict(record.headers)["type"] == b"snapshot":
