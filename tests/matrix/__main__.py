@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -36,6 +37,7 @@ MINUTES = 10.0
 
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it too leaves no process and no container behind
     console = Console(highlight=False)
     if arguments.list:
         for cell in all_cells():

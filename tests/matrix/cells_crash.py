@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REACH_SECONDS = 60.0
 SMALL_BYTES = 300
+NOISY = 0.2  # of the runs have a store that is not well either
 FREEZE_SECONDS = 5.0  # of a reader, which nobody replaces; others wait for their session to end
 REPEATED = ("produce", "ack", "claim", "object", "commit")  # places that a healthy service passes again and again
 
@@ -28,6 +29,8 @@ REPEATED = ("produce", "ack", "claim", "object", "commit")  # places that a heal
 async def crash(world: World, point: str, action: Action) -> None:
     """Let the service get there, and let the fault happen."""
     await world.begin()
+    if world.rng.random() < NOISY:
+        world.noise(0.05)
     name = point.split(".", maxsplit=1)[0]
     times = world.rng.randint(1, 4) if point.endswith(REPEATED) else 1
     await _prelude(world, point)

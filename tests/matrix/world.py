@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
+import signal
 import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from tests.line import Line
     from tests.processes import Service, Simulator
     from tests.store_proxy.process import StoreProxy
+    from tests.store_proxy.rules import Kind as Fault
+    from tests.store_proxy.rules import Verb
 
 SYMBOLS = 3
 PARTITIONS = 2
@@ -43,6 +46,16 @@ KINDS: tuple[Kind, ...] = ("fobs", "fobd")
 QUICK = {"session_timeout_ms": 3000, "heartbeat_interval_ms": 300, "request_timeout_ms": 5000}
 FLUSH = {"buffer": {"snapshot_flush_interval": "1s", "delta_flush_interval": "1s"}}
 SETTLE_SECONDS = 90.0
+NOISE: tuple[tuple[Fault, Verb | None], ...] = (
+    ("refuse_before", None),
+    ("lose_answer", None),
+    ("throttle", None),
+    ("slow_down", None),
+    ("reset_body", None),
+    ("truncate", None),
+    ("conflict", "create"),
+    ("exists", "create"),
+)
 Offset = tuple["Kind", int, int]  # kind, raw partition, raw offset
 
 
@@ -63,6 +76,7 @@ class World:
         self.kept: dict[Offset, Record] = {}  # raw records read before somebody deleted them
         self.poisoned: set[Offset] = set()  # raw records that no flattener can read
         self.planted: set[Offset] = set()  # raw records that no reader sent, and flatteners can read
+        self.leaving: list[Service] = []  # they had SIGTERM, and may need the store before they can end
         self.exchange: Simulator
         self.line: Line  # reaches the store through the proxy
         self.direct: Line  # the same, reaching it itself
@@ -106,6 +120,28 @@ class World:
         )
         return dict(zip(SERVICES, made, strict=True))
 
+    async def replace(self, name: str, *, ready: bool = True) -> Service:
+        """Its processes die, leave in order, or die once another is there; gives the other one."""
+        old = self.alive(name)
+        way = self.rng.choice(("die", "leave", "overlap"))
+        if way == "leave":
+            self.leaving += old
+        for service in old:
+            if way == "die":
+                service.kill()
+            elif way == "leave":
+                service.popen.terminate()
+        new = await self.start(name, ready=ready)
+        for service in old if way == "overlap" else []:
+            service.kill()
+        return new
+
+    def noise(self, probability: float) -> None:
+        """From now on that share of all calls of the store fails in one way or another, its probe at a start excepted."""
+        for fault, verb in NOISE:
+            chance = probability / len(NOISE)
+            self.proxy.rule(fault, verb=verb, path=self.prefix, unless=layout.PROBE_ROOT, probability=chance)
+
     async def load(self, records: int) -> None:
         """Until so many more raw records of each kind are there, with the reader that runs."""
         await asyncio.gather(*(self.line.acknowledged(records, SETTLE_SECONDS, kind) for kind in KINDS))
@@ -139,6 +175,10 @@ class World:
         self.proxy.lift()
         for server in (self.kafka, self.s3):
             await asyncio.to_thread(server.recover)
+        for service in self.leaving:
+            if service.popen.poll() != -signal.SIGKILL:
+                code = await asyncio.to_thread(service.wait)
+                assert code == 0, f"{service.name} was to drain, and ended with {code}\n{service.tail()}"
         for name in SERVICES:
             if not self.alive(name):
                 await self.start(name)

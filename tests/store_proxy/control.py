@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """``POST /rules``, ``GET`` and ``DELETE /rules/<id>``, ``DELETE /rules``, ``GET /counters``, ``PUT /seed/<n>``."""
+    """``POST /rules``, ``GET`` and ``DELETE /rules/<id>``, ``PUT /rules/<id>/closed``, ``DELETE /rules``,
+    ``GET /counters``, ``PUT /seed/<n>``.
+    """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -28,6 +30,7 @@ class Control:
                 web.delete("/rules", self.lift_all),
                 web.get(r"/rules/{id:\d+}", self.hits),
                 web.delete(r"/rules/{id:\d+}", self.lift),
+                web.put(r"/rules/{id:\d+}/closed", self.close),
                 web.get("/counters", self.counters),
                 web.put(r"/seed/{seed:\d+}", self.seed),
             ]
@@ -46,6 +49,10 @@ class Control:
 
     async def lift(self, request: web.Request) -> web.Response:
         self._rules.lift(int(request.match_info["id"]))
+        return web.json_response({})
+
+    async def close(self, request: web.Request) -> web.Response:
+        self._rules.all[int(request.match_info["id"])].closed = True
         return web.json_response({})
 
     async def lift_all(self, _: web.Request) -> web.Response:

@@ -40,6 +40,10 @@ class StoreProxy(Process):
         """This fault is over, or all are; what stalls is let go."""
         self._ask("DELETE", "/rules" if rule is None else f"/rules/{rule}")
 
+    def close(self, rule: int) -> None:
+        """This fault takes no more requests; those that it holds stay held."""
+        self._ask("PUT", f"/rules/{rule}/closed")
+
     def hits(self, rule: int) -> int:
         """How many requests have met this fault."""
         return int(self._ask("GET", f"/rules/{rule}")["hits"])

@@ -38,11 +38,12 @@ Kind = Literal[
 
 
 class Rule(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A fault, and the requests it is for. `path` is a part of the unescaped path and query."""
+    """A fault, and the requests it is for. `path` is a part of their unescaped path and query."""
 
     kind: Kind
     verb: Verb | None = None
     path: str | None = None
+    unless: str | None = None  # a part that it must not have
     skip: int = 0  # so many that fit pass first
     count: int | None = None  # after so many it is over
     probability: float | None = None
@@ -61,11 +62,14 @@ class Standing:
         self.rule = rule
         self.hits = 0
         self.lifted = asyncio.Event()
+        self.closed = False  # takes no more; what it holds stays held
         self._skips = rule.skip
 
     def takes(self, verb: Verb, target: str, rng: random.Random) -> bool:
         rule = self.rule
-        if self.lifted.is_set() or rule.verb not in {None, verb} or (rule.path is not None and rule.path not in target):
+        if self.closed or self.lifted.is_set() or rule.verb not in {None, verb} or (rule.path or "") not in target:
+            return False
+        if rule.unless is not None and rule.unless in target:
             return False
         if rule.count is not None and self.hits >= rule.count:
             return False
