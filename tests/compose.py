@@ -84,6 +84,21 @@ class Stack:
         code = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:9000{path}', timeout=5).read().decode())"
         return self.compose("exec", "-T", service, "python", "-c", code)
 
+    @contextmanager
+    def beside(self, service: str, start: str, environ: Mapping[str, str]) -> Iterator[None]:
+        """One more container of a service, found by its name like the others, with `environ` on top of its settings.
+
+        `start` is what its shell runs.
+        """
+        name = f"{self.project}-beside-{service}"
+        values = [word for each in environ.items() for word in ("-e", "=".join(each))]
+        options = ("--detach", "--no-deps", "--use-aliases", "--name", name, "--entrypoint", "sh", *values)
+        self.compose("run", *options, service, "-c", start)
+        try:
+            yield
+        finally:
+            _docker("rm", "--force", name)
+
     def ready(self, service: str) -> bool:
         """Whether /readyz of the first replica of a service says yes."""
         check = ("python", "-m", "shared.health_check", "http://127.0.0.1:9000/readyz")
@@ -128,7 +143,9 @@ class Stack:
     def report(self) -> list[tuple[str, str]]:
         """(title, text), for a test that failed."""
         logs = self.run("logs", "--no-color", "--tail", "15").stdout
-        return [("containers", self.run("ps", "-a").stdout), ("their latest words", logs)]
+        told = [("containers", self.run("ps", "--all", "--orphans").stdout), ("their latest words", logs)]
+        beside = _docker("ps", "--all", "--format", "{{.Names}}", "--filter", f"name={self.project}-beside-").split()
+        return [*told, *((name, _docker("logs", "--tail", "15", name)) for name in beside)]
 
 
 def compose(
