@@ -109,7 +109,7 @@ class Service(Process):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.wait_logged('http listening')['port']}"
+        return f"http://127.0.0.1:{self.wait_logged('http listening', 60.0)['port']}"
 
     def ready(self) -> bool:
         """Whether /readyz says 200."""
