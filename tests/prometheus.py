@@ -7,6 +7,8 @@ import time
 import urllib.parse
 import urllib.request
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 
@@ -70,8 +72,9 @@ class Prometheus:
             looked = f"asked {_ago(one['lastScrape'], its_clock)}, took {one['lastScrapeDuration']:.3f} s"
             told.append(f"target {one['labels']}: {one['health']}, {looked} {one['lastError']}")
         for series in self._get("query", query="up[2m]")["result"]:
-            values = ", ".join(f"{value} at {at - its_clock:+.1f}" for at, value in series["values"])
-            told.append(f"up {series['metric']['job']} {series['metric']['instance']}: {values}")
+            told.append(
+                f"up {series['metric']['job']} {series['metric']['instance']}:{_runs(series['values'], its_clock)}"
+            )
         told += [f"alert {one['state']}: {one['labels']}" for one in self.alerts()]
         return "\n".join(told)
 
@@ -89,3 +92,9 @@ def _seconds(text: str) -> float:
 
 def _ago(text: str, now: float) -> str:
     return f"{_seconds(text) - now:+.1f}"
+
+
+def _runs(samples: list[tuple[float, str]], now: float) -> str:
+    """Equal values in a row, with the first and the latest time of each."""
+    runs = [[*group] for _, group in groupby(samples, key=itemgetter(1))]
+    return "".join(f" {run[0][1]} from {run[0][0] - now:+.1f} to {run[-1][0] - now:+.1f} ({len(run)})" for run in runs)

@@ -39,12 +39,12 @@ Path("/tmp/ip_shards.yml").write_text(f'''shards:
 SPEND = """
 import urllib.request
 used = 0
-while used < 2250:
-    url = "http://simulator:8000/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
+while used < 5600:
+    url = "http://simulator:8000/api/v3/depth?symbol=BTCUSDT&limit=5000"
     with urllib.request.urlopen(url, timeout=10) as answer:
         used = int(answer.headers["X-MBX-USED-WEIGHT-1M"])
 """
-"""Nearly all of the 2400 of a minute."""
+"""Nearly all of the 6000 of a minute that spot allows."""
 
 FORGET = """
 import asyncio
