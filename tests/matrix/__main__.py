@@ -58,12 +58,19 @@ def main(argv: list[str]) -> int:
             tell(console, run, arguments.cell)
 
     async def work_all(lanes: list[Lane]) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
         await asyncio.gather(*map(work, lanes))
 
-    with ExitStack() as stack:
-        asyncio.run(work_all([stack.enter_context(lane()) for _ in range(arguments.jobs)]))
+    stopped = False
+    try:
+        with ExitStack() as stack:
+            asyncio.run(work_all([stack.enter_context(lane()) for _ in range(arguments.jobs)]))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        stopped = True
     console.print(table(done))
-    return 1 if any(run.failure for run in done) else 0
+    return 1 if stopped or any(run.failure for run in done) else 0
 
 
 def chosen(seed: int, words: str, runs: int | None) -> Iterator[tuple[int, Cell]]:
