@@ -36,6 +36,7 @@ def _only(names: Collection[str], kind: LakeKind) -> pa.IpcReadOptions:
     return pa.ipc.IpcReadOptions(use_threads=False, included_fields=fields)
 
 
+_OFFSETS_TOO = {kind: _only(["recv_ns", "raw_offset"], kind) for kind in _SCHEMAS}
 _RECEIVED_ONLY = {kind: _only(["recv_ns"], kind) for kind in _SCHEMAS}
 _KEYS_ONLY = {kind: _only(_KEYS, kind) for kind in _SCHEMAS}
 _KEYS_SCHEMAS = {kind: pa.schema([f for f in schema if f.name in _KEYS]) for kind, schema in _SCHEMAS.items()}
@@ -57,6 +58,15 @@ def contents(kind: LakeKind, value: bytes, where: str) -> Contents:
     if batch.schema.names != ["recv_ns"]:
         raise FatalError(f"{where} holds columns {batch.schema.names}, not those of norm-{kind}")
     return Contents(batch.num_rows, int(batch.column(0).to_numpy().max()))
+
+
+def newest_up_to(kind: LakeKind, value: bytes, last: int, where: str) -> int | None:
+    """The newest receive time of the rows with raw_offset <= `last`. Raises `FatalError` naming `where`."""
+    batch = _read(value, _OFFSETS_TOO[kind], where)
+    if not batch.num_rows:
+        return None
+    received = batch.column("recv_ns").to_numpy()[batch.column("raw_offset").to_numpy() <= last]
+    return int(received.max()) if len(received) else None
 
 
 def rows(kind: LakeKind, value: bytes, src: SourceRange, where: str, *, keys_only: bool = False) -> pa.RecordBatch:

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.s3writer.buffer import Buffer, NormRecord
-from services.s3writer.decode import contents
+from services.s3writer.decode import contents, newest_up_to
 from services.s3writer.take import Taker
 from shared import crash_points, metrics
 from shared.errors import FatalError, PoisonMessage
@@ -177,7 +177,9 @@ def take(log: ClaimLog, record: Record, taker: Taker) -> NormRecord:
     if src.partition != record.partition:
         raise FatalError(f"{where} covers {src}: raw and norm partitions must have equal numbers")
     known = contents(log.kind, record.value, where)
-    taken = taker.take(src, lost=headers.lost, newest_recv_ns=known.newest_recv_ns)
+    both_sides = src.first <= taker.done < src.last
+    repeated_ns = newest_up_to(log.kind, record.value, taker.done, where) if both_sides else None
+    taken = taker.take(src, lost=headers.lost, newest_recv_ns=known.newest_recv_ns, repeated_recv_ns=repeated_ns)
     return NormRecord(
         offset=record.offset,
         timestamp_ms=record.timestamp_ms,

@@ -39,19 +39,25 @@ class Taker:
         self.done = done
         self.newest_recv_ns = newest_recv_ns
 
-    def take(self, src: SourceRange, *, lost: bool, newest_recv_ns: int | None) -> Taken:
-        """Accept one record, in the order of the norm topic. `newest_recv_ns` is of its rows; None: it has none.
+    def take(
+        self, src: SourceRange, *, lost: bool, newest_recv_ns: int | None, repeated_recv_ns: int | None = None
+    ) -> Taken:
+        """Accept one record, in the order of the norm topic.
 
-        Raises `FatalError` where the raw topic was re-created under the same stream: a record that is all repetition,
-        and yet newer than everything it could repeat.
+        `newest_recv_ns` is of its rows; `repeated_recv_ns`, where it has rows on both sides of `done`, of those up to
+        there. None: it has none.
+        Raises `FatalError` where the raw topic was re-created under the same stream: rows that are repetition, and yet
+        newer than everything they could repeat.
         """
         before = self.done
         dropped = src.last <= before
         known = self.newest_recv_ns
-        if dropped and known is not None and newest_recv_ns is not None and newest_recv_ns > known:
+        if dropped:
+            repeated_recv_ns = newest_recv_ns
+        if known is not None and repeated_recv_ns is not None and repeated_recv_ns > known:
             raise FatalError(
                 f"raw offsets {src.first}-{src.last} of {src.topic}/{src.partition} are stored up to {before} already,"
-                f" but hold rows received later ({newest_recv_ns} ns) than all stored ({known} ns):"
+                f" but hold rows received later ({repeated_recv_ns} ns) than all stored ({known} ns):"
                 " the raw topic was re-created: set a new stream"
             )
         hole = None

@@ -8,7 +8,8 @@ from aiokafka import AIOKafkaConsumer
 
 from shared.kafka import Admin, TopicPartition
 from shared.lake.store import open_store, open_url
-from tests import containers
+from tests import containers, norm_records
+from tests.norm_records import BTC, HOUR_NS, NOON_NS
 from tests.support import eventually
 from tests.writer_line import Line, all_buffered, all_stored, in_thread
 
@@ -246,6 +247,18 @@ async def test_a_damaged_record_ends_the_service_and_its_offset_is_named(line, c
     writer = await in_thread(lambda: services.start("s3writer", config(**QUICK), ready=False))
     assert await in_thread(writer.wait) == 1
     assert f"{line.topic}/0@1 cannot be decoded" in writer.logged("service failed")[0]["reason"]
+
+
+async def test_a_raw_topic_made_anew_is_refused_by_a_record_that_reaches_beyond_what_is_stored(line, config, services):
+    await line.send(2)
+    writer = await in_thread(services.start, "s3writer", config(**QUICK))
+    await all_stored(line)
+    last = line.raw_next[0] + 3
+    later = norm_records.rows([(raw, BTC, NOON_NS + HOUR_NS + raw) for raw in range(last + 1)])
+    await line.send_raw(norm_records.value(later), 0, last)
+    assert await in_thread(writer.wait) == 1
+    assert "the raw topic was re-created: set a new stream" in writer.logged("service failed")[0]["reason"]
+    line.assert_all_stored_once()
 
 
 async def test_another_environments_lake_is_refused(line, config, services):

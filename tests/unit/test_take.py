@@ -14,8 +14,8 @@ def src(first, last):
     return SourceRange("raw-fobs", 0, first, last)
 
 
-def take(taker, first, last, *, lost=False, newest=None):
-    return taker.take(src(first, last), lost=lost, newest_recv_ns=newest)
+def take(taker, first, last, *, lost=False, newest=None, repeated=None):
+    return taker.take(src(first, last), lost=lost, newest_recv_ns=newest, repeated_recv_ns=repeated)
 
 
 def test_a_record_that_tiles_is_taken_whole():
@@ -56,9 +56,14 @@ def test_the_newest_receive_time_never_goes_back():
     assert take(Taker(done=9, newest_recv_ns=100), 10, 19, newest=90).newest_recv_ns == 100
 
 
-def test_a_repetition_newer_than_all_that_is_stored_means_a_re_created_topic():
+@pytest.mark.parametrize("last", [9, 19, 29], ids=["all of it repeated", "to the end", "and beyond the end"])
+def test_a_repetition_newer_than_all_that_is_stored_means_a_re_created_topic(last):
     with pytest.raises(FatalError, match="re-created: set a new stream"):
-        take(Taker(done=19, newest_recv_ns=100), 0, 9, newest=101)
+        take(Taker(done=19, newest_recv_ns=100), 0, last, newest=101 if last <= 19 else 110, repeated=101)
+
+
+def test_what_is_new_in_an_overlapping_record_may_be_newer_than_what_is_stored():
+    assert take(Taker(done=14, newest_recv_ns=100), 10, 19, newest=120, repeated=100).newest_recv_ns == 120
 
 
 def test_a_repetition_where_nothing_is_stored_to_compare_with_is_dropped():
