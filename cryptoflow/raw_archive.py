@@ -1,6 +1,6 @@
 """Raw records out of the raw archive of a lake: a `RawSource` that needs no Kafka, and reaches back as far as the archive.
 
-Reads only. What it turns out not to have while it is read (the archive declares losses of its own) it does not hold.
+Reads only. What the archive itself declares lost it does not hold.
 """
 
 from __future__ import annotations
@@ -44,24 +44,15 @@ class RawArchive:
             return Held(why=f"{self.name} has nothing of {line}")
         if (origin.cluster_id, origin.topic) != (line.cluster_id, line.topic):
             return Held(why=f"{self.name} is of {origin.topic} in Kafka cluster {origin.cluster_id}, not of {line}")
-        self._spans[line] = ((bounds.first, bounds.last),)
+        self._spans[line] = without(((bounds.first, bounds.last),), bounds.holes)
         return Held(self._spans[line])
 
     def records(self, line: RawLine, first: int, last: int) -> Iterator[Record]:
         """Those of `first..last` that are archived."""
-        position = first
-        for record in archive.records(self._store, line.kind, line.stream, line.partition, first, last):
-            self._lacks(line, position, record.offset - 1)
-            position = record.offset + 1
-            yield record
-        self._lacks(line, position, last)
+        return archive.records(self._store, line.kind, line.stream, line.partition, first, last)
 
     def origin(self, line: RawLine) -> Origin | None:
         """Whose records are archived; None where none are."""
         path = layout.origin_path(archive_of(line.kind), line.stream, line.partition)
         body = tried(lambda: self._store.get(path))
         return None if body is None else claims.decode(body, Origin, path)
-
-    def _lacks(self, line: RawLine, first: int, last: int) -> None:
-        if first <= last and line in self._spans:
-            self._spans[line] = without(self._spans[line], ((first, last),))
