@@ -15,6 +15,7 @@ from tests.histories.norm_log import NormLog, rows_of
 from tests.histories.promises import Promises
 from tests.histories.writers import Writer, files
 
+MAX_WRITERS = 5
 FAULTS = ("answer lost", "applied late", "not applied", "exists, and is not there")
 
 
@@ -44,6 +45,23 @@ class Group:
 
     def promises(self):
         return Promises(self.lake.objects, self.log)
+
+    def resumed(self):
+        return [writer for writer in self.writers if writer.resumed]
+
+    def idle(self):
+        return [writer for writer in self.resumed() if not writer.busy]
+
+    def busy(self):
+        return [writer for writer in self.writers if writer.busy]
+
+    def owners(self):
+        """Who can be raced for a claim."""
+        room = len(self.writers) < MAX_WRITERS
+        return [writer for writer in self.idle() if writer.epoch == self.epoch and room]
+
+    def rebuilding(self):
+        return [writer for writer in self.busy() if isinstance(writer.request, Rebuild)]
 
     def start_writer(self):
         self.epoch += 1

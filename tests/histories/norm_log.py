@@ -1,6 +1,6 @@
 """One norm partition as Kafka keeps it: what flatteners sent, in the order it landed, and where retention begins."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.s3writer.buffer import NormRecord
 from shared.messages import SourceRange
@@ -44,9 +44,13 @@ class NormLog:
         """Any raw records, as a zombie does, or one that was given an older commit."""
         last = first + size - 1
         for raw in range(self.raw_next, last + 1):
-            self.received_ns.append(10 * raw + (45 if self.unsteady and raw >= first and raw % 2 else 0))
+            self.received_ns.append(10 * raw + (45 if self.unsteady and raw >= first and raw % 5 == 0 else 0))
         self.records.append(Sent(first, last, self.version, max(self.received_ns[first : last + 1])))
         self.raw_next = max(self.raw_next, last + 1)
+
+    def repeat(self, back):
+        """One of the last records once more."""
+        self.records.append(replace(self.records[-back], version=self.version))
 
     def send_of_a_new_topic(self, size):
         """Raw records under offsets that were there before, and received later than all of those."""

@@ -14,9 +14,8 @@ from shared.errors import FatalError
 from shared.lake import layout
 from shared.lake.claim_log import ClaimLog, Create, CreateAll, FirstAfter, Own, Rebuild, Rebuilt
 from tests.claim_logs import LOG, MemoryLake, object_of, play
-from tests.histories.group import FAULTS, Group
+from tests.histories.group import FAULTS, MAX_WRITERS, Group
 
-MAX_WRITERS = 5
 WELL_OR_NOT = st.sampled_from(["well"] * len(FAULTS) * 2 + list(FAULTS))
 ELSEWHERE = ClaimLog(kind="fobs", stream="main", partition=0, topic="norm-fobs", cluster_id="another")
 
@@ -26,32 +25,13 @@ def having(what):
     return precondition(lambda self: what(self.group))
 
 
-def idle(group):
-    return [writer for writer in group.writers if writer.resumed and not writer.busy]
-
-
-def resumed(group):
-    return [writer for writer in group.writers if writer.resumed]
-
-
-def busy(group):
-    return [writer for writer in group.writers if writer.busy]
-
-
-def owners(group):
-    return [writer for writer in idle(group) if writer.epoch == group.epoch and len(group.writers) < MAX_WRITERS]
-
-
-def rebuilding(group):
-    return [writer for writer in busy(group) if isinstance(writer.request, Rebuild)]
-
-
 class Histories(RuleBasedStateMachine):
     retention = False
 
-    @initialize(raw_first=st.sampled_from([0, 5]))
-    def begin(self, raw_first):
+    @initialize(raw_first=st.sampled_from([0, 5]), end=st.sampled_from(["none", "none", "re-created", "stranger"]))
+    def begin(self, raw_first, end):
         self.group = Group(raw_first, retention=self.retention)
+        self.end = "none" if self.retention else end  # what, if it comes, ends the line for good
         self.proven = None
 
     # --- Kafka ---
@@ -64,11 +44,16 @@ class Histories(RuleBasedStateMachine):
         log = self.group.log
         log.send_again(max(0, log.raw_next - back), size)
 
+    @precondition(lambda self: self.group.refused_at is None)
+    @rule(back=st.integers(1, 3))
+    def a_record_lands_twice(self, back):
+        self.group.log.repeat(back)
+
     @rule()
     def a_newer_flattener_takes_over(self):
         self.group.log.version += 1
 
-    @precondition(lambda self: not self.retention and self.group.refused_at is None)
+    @precondition(lambda self: self.end == "re-created" and self.group.refused_at is None)
     @rule(size=st.integers(1, 2))
     def the_raw_topic_is_re_created(self, size):
         """Told only where all that is sent anew repeats what is stored; then nobody may go beyond it."""
@@ -104,11 +89,11 @@ class Histories(RuleBasedStateMachine):
     def a_writer_dies(self, data):
         self.group.writers.remove(data.draw(st.sampled_from(self.group.writers)))
 
-    @having(owners)
+    @having(Group.owners)
     @rule(data=st.data(), counts=st.sampled_from([(1, 1), (2, 2), (1, 2), (2, 1), (3, 1)]), how=WELL_OR_NOT)
     def two_writers_claim_the_same_offset(self, data, counts, how):
         """Both have seen that they own the partition, and found the same end of the line."""
-        racing = [data.draw(st.sampled_from(owners(self.group)))]
+        racing = [data.draw(st.sampled_from(self.group.owners()))]
         self.up_to_its_claim(racing[0], counts[0])
         racing.append(self.group.start_writer())
         self.group.steps_of(racing[1], None)
@@ -124,11 +109,11 @@ class Histories(RuleBasedStateMachine):
         self.group.steps_of(writer, Create)
 
     # --- a writer at work ---
-    @having(resumed)
+    @having(Group.resumed)
     @rule(data=st.data(), count=st.integers(1, 4), cut=st.booleans(), until=st.sampled_from([Own, Create, CreateAll]))
     def a_writer_fetches(self, data, count, cut, until):
         """Some records, and then perhaps the begin of a flush."""
-        writer = data.draw(st.sampled_from(resumed(self.group)))
+        writer = data.draw(st.sampled_from(self.group.resumed()))
         self.group.fetch(writer, count)
         if cut and not writer.busy:
             self.group.cut(writer)
@@ -137,23 +122,30 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 400, -4000]))
     def time_passes_or_the_clock_is_set_back(self, seconds):
         self.group.now += seconds
-        for writer in resumed(self.group):
+        for writer in self.group.resumed():
             writer.cut_if_due(self.group.now)
             self.group.begin_flush(writer)
 
-    @having(busy)
+    @having(Group.busy)
     @rule(data=st.data(), how=WELL_OR_NOT)
     def a_step(self, data, how):
-        self.advance(data.draw(st.sampled_from(busy(self.group))), how)
+        self.advance(data.draw(st.sampled_from(self.group.busy())), how)
 
-    @having(busy)
-    @rule(data=st.data(), until=st.sampled_from([Create, CreateAll, Rebuild, None]), how=st.sampled_from(FAULTS))
-    def steps(self, data, until, how):
-        """On to the next moment where it matters who is first, and perhaps what the store answers."""
-        writer = data.draw(st.sampled_from(busy(self.group)))
+    @having(Group.busy)
+    @rule(data=st.data(), until=st.sampled_from([Create, CreateAll, Rebuild, None]))
+    def steps(self, data, until):
+        """On to the next moment where it matters who is first."""
+        writer = data.draw(st.sampled_from(self.group.busy()))
         self.group.advance(writer)
         self.group.steps_of(writer, until)
+
+    @having(Group.busy)
+    @rule(data=st.data(), write=st.sampled_from([Create, CreateAll]), how=st.sampled_from(FAULTS))
+    def a_write_goes_wrong_and_is_tried_again(self, data, write, how):
+        writer = data.draw(st.sampled_from(self.group.busy()))
+        self.group.steps_of(writer, write)
         self.advance(writer, how)
+        self.group.steps_of(writer, None)
 
     def advance(self, writer, how="well"):
         if writer in self.group.writers and writer.busy:
@@ -167,7 +159,7 @@ class Histories(RuleBasedStateMachine):
         self.group.late_writes.remove(write)
         self.group.lake.create(*write)
 
-    @precondition(lambda self: not self.retention and not self.group.foreign)
+    @precondition(lambda self: self.end == "stranger" and not self.group.foreign)
     @rule()
     def a_stranger_puts_a_file_of_that_name(self):
         """Where the last claim still lacks one: it can never be completed, and nobody may go beyond it."""
@@ -178,20 +170,20 @@ class Histories(RuleBasedStateMachine):
             self.group.foreign.add(missing[0])
 
     @precondition(lambda self: not self.retention)
-    @having(rebuilding)
+    @having(Group.rebuilding)
     @rule(data=st.data(), files=st.sampled_from([{}, {"another": object_of("another")}]))
     def a_re_created_norm_topic_does_not_give_what_was_claimed(self, data, files):
-        writer = data.draw(st.sampled_from(rebuilding(self.group)))
+        writer = data.draw(st.sampled_from(self.group.rebuilding()))
         self.group.writers.remove(writer)
         with pytest.raises(FatalError, match="re-created"):
             writer.steps.send(Rebuilt(files, writer.request.claim.first))
 
     @precondition(lambda self: self.retention)
-    @having(owners)
+    @having(Group.owners)
     @rule(data=st.data(), count=st.integers(2, 5), done=st.booleans())
     def of_an_unfinished_claim_kafka_loses_the_begin(self, data, count, done):
         """Its writer dies after the claim or after the first of its files."""
-        writer, log = data.draw(st.sampled_from(owners(self.group))), self.group.log
+        writer, log = data.draw(st.sampled_from(self.group.owners())), self.group.log
         self.up_to_its_claim(writer, count)
         self.group.steps_of(writer, CreateAll)
         self.advance(writer, "answer lost" if done else "not applied")
@@ -202,7 +194,7 @@ class Histories(RuleBasedStateMachine):
 
     @having(lambda group: group.promises().claims)
     @rule()
-    def a_lake_of_which_a_part_is_deleted_is_refused(self):
+    def a_lake_of_which_a_part_is_deleted_is_refused_and_one_of_another_environment(self):
         objects, prefix = self.group.lake.objects, layout.claims_prefix("fobs", "main", 0)
         last = layout.claim_path("fobs", "main", 0, self.group.promises().claims[-1].first)
         deleted = [f"{prefix}origin.json"]
@@ -212,12 +204,8 @@ class Histories(RuleBasedStateMachine):
             rest = MemoryLake({other: body for other, body in objects.items() if other != path})
             with pytest.raises(FatalError, match="part of the lake was deleted"):
                 play(rest, LOG.resume(start=0, hint=0, nonce="late"))
-
-    @having(lambda group: group.promises().origin)
-    @rule()
-    def another_environment_is_refused(self):
         with pytest.raises(FatalError, match="two environments share a prefix"):
-            play(self.group.lake, ELSEWHERE.resume(start=0, hint=0, nonce="stranger"))
+            play(MemoryLake(objects), ELSEWHERE.resume(start=0, hint=0, nonce="stranger"))
 
     # --- what is promised ---
     @invariant()
