@@ -22,6 +22,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +123,8 @@ def _missing(service: Service) -> dict[str, str]:
         return {"store": "no answer yet"}
 
 
-def _latest(service: Service, event: str) -> float | None:
-    return logged_at(service, event, **service.logged(event)[-1])
+def _latest(service: Service, event: str) -> float:
+    return datetime.fromisoformat(service.logged(event)[-1]["timestamp"]).timestamp()
 
 
 def main() -> int:

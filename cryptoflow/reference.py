@@ -1,8 +1,8 @@
 """Writes what is derived from the code, so that it cannot fall behind: ``python -m cryptoflow.reference --write``.
 
 config/config.yml, config/config.schema.json and docs/config.md from the settings' models, docs/metrics.md from
-shared/metrics.py, docs/cli.md from the command line, deploy/grafana/dashboards from cryptoflow/dashboard*.py. ``--check``
-writes nothing and ends with 1 if one is not current.
+shared/metrics.py, docs/cli.md from the command line, docs/faults.md from cryptoflow/faults.yml and what it names,
+deploy/grafana/dashboards from cryptoflow/dashboard*.py. ``--check`` writes nothing and ends with 1 if one is not current.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from cryptoflow import dashboard_json
+from cryptoflow import dashboard_json, faults
 from cryptoflow.dashboard_lake import LAKE
 from cryptoflow.dashboard_pipeline import PIPELINE
 from cryptoflow.dashboard_reader import READER
@@ -150,6 +150,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/config.md": config_reference,
     "docs/metrics.md": metrics_reference,
     "docs/cli.md": cli_reference,
+    "docs/faults.md": faults.page,
     **{f"deploy/grafana/dashboards/{each.name}.json": partial(dashboard_json.render, each) for each in DASHBOARDS},
 }
 
