@@ -7,6 +7,7 @@ two protocols. Encoding runs in one thread of its own, calls of the store in oth
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.s3writer.buffer import Buffer, NormRecord
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from services.s3writer.lines import Line
     from services.s3writer.storage import Storage
     from shared.kafka import Consumer, Epoch, Record, TopicPartition
-    from shared.lake.claim_log import ClaimLog, Rebuilt, Steps
+    from shared.lake.claim_log import ClaimLog, Position, Rebuilt, Steps
     from shared.lake.claims import Claim
 
 Result = TypeVar("Result")
@@ -80,6 +81,22 @@ class Protocol:
             return self._line.build(self.log, first, last, records, self._compression)
 
         return await asyncio.get_running_loop().run_in_executor(self._encoder, build)
+
+    async def recognise(self, position: Position) -> None:
+        """Raises `FatalError` where the topic is another than the one whose records are stored up to here.
+
+        That it ends before tells as much, but a new topic grows past it while its writer is away or refuses.
+        """
+        last = position.next_offset - 1
+        if position.last_timestamp_ms is None:
+            return
+        with suppress(OffsetsLost):  # retention passed it: nobody can tell
+            async for record in self._consumer.read_range(self._tp, last, last):
+                if record.timestamp_ms != position.last_timestamp_ms:
+                    raise FatalError(
+                        f"{record.topic}/{record.partition}@{last} is of {record.timestamp_ms} ms, the record stored as"
+                        f" that of {position.last_timestamp_ms} ms: the topic was re-created: set a new kafka.stream"
+                    )
 
     async def _answer(self, request: claim_log.Request) -> Any:  # noqa: PLR0911  # one for each request
         store, call = self._storage.store, self._storage.call

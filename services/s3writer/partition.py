@@ -160,6 +160,7 @@ class Partition:
         log = self._protocol.log
         await crash_points.passed("s3writer.in_recovery")
         position = await self._protocol.run(log.resume(start=self._start, hint=self._start, nonce=self._nonce()))
+        await self._protocol.recognise(position)
         _log.info(
             "partition resumed",
             topic=self.tp.topic,

@@ -16,7 +16,7 @@ It does no I/O, reads no clock, draws no nonce, and never trusts the committed o
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import FatalError, UnknownVersion
@@ -110,6 +110,8 @@ class Position:
     next_offset: int
     done: int = -1  # highest raw offset accepted
     newest_recv_ns: int | None = None  # newest receive time of any stored row
+    # Kafka's time of the record before `next_offset`, by which the topic is known again; None: nothing is stored.
+    last_timestamp_ms: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,12 @@ def bisect_last(first_from: Any, hint: int) -> Steps[int | None]:
 
 def position_after(claim: Claim) -> Position:
     """Where a line stands once this claim is ended."""
-    return Position(next_offset=claim.last + 1, done=claim.done_after, newest_recv_ns=claim.newest_recv_ns)
+    return Position(
+        next_offset=claim.last + 1,
+        done=claim.done_after,
+        newest_recv_ns=claim.newest_recv_ns,
+        last_timestamp_ms=claim.last_timestamp_ms,
+    )
 
 
 def _create_all(objects: tuple[DataObject, ...]) -> Steps[None]:

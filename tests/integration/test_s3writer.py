@@ -5,6 +5,7 @@ import random
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from shared.kafka import Admin, TopicPartition
 from shared.lake.store import open_store, open_url
@@ -261,6 +262,21 @@ async def test_a_raw_topic_made_anew_is_refused_by_a_record_that_reaches_beyond_
     line.assert_all_stored_once()
 
 
+@ONLY_KAFKA
+async def test_a_norm_topic_made_anew_is_refused_also_when_it_has_grown_past_what_is_stored(line, config, services):
+    await line.send(2)
+    writer = await in_thread(services.start, "s3writer", config(**QUICK))
+    await all_stored(line)
+    assert await in_thread(writer.terminate) == 0
+    before = [entry.path for entry in line.store.list("")]
+    await make_anew(line)
+    await line.send(5)
+    writer = await in_thread(lambda: services.start("s3writer", config(**QUICK), ready=False))
+    assert await in_thread(writer.wait) == 1
+    assert "the topic was re-created: set a new kafka.stream" in writer.logged("service failed")[0]["reason"]
+    assert [entry.path for entry in line.store.list("")] == before
+
+
 async def test_another_environments_lake_is_refused(line, config, services):
     path = f"_claims/v1/fobs/{line.settings.kafka.stream}/00000/origin.json"
     line.store.create(path, b'{"v":1,"first":0,"cluster_id":"other","topic":"norm-fobs"}')
@@ -297,6 +313,23 @@ async def commit(line, config, offset):
             return True
 
     await eventually(moved)
+
+
+async def make_anew(line):
+    """The norm topic, empty; what else the line holds stays."""
+    await line.close()
+    admin = AIOKafkaAdminClient(bootstrap_servers=line.settings.kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_topics([line.topic])
+
+        async def gone():
+            return line.topic not in await admin.list_topics()
+
+        await eventually(gone)
+    finally:
+        await admin.close()
+    await line.open()
 
 
 def group_member(line, config):
