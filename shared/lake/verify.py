@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -206,14 +205,17 @@ class _Line:
 
 def _one_cluster_per_stream(report: Report) -> None:
     """A stream is one incarnation of the topics of one Kafka cluster, whatever the kind and partition."""
-    known = [line for line in report.lines if line.cluster_id is not None]
-    known.sort(key=lambda line: line.line.stream)
-    for before, line in pairwise(known):
-        same_stream = before.line.stream == line.line.stream
-        if same_stream and before.cluster_id != line.cluster_id:
-            detail = f"of Kafka cluster {line.cluster_id}, while {before.line} is of {before.cluster_id}"
-        elif same_stream and before.line.kind == line.line.kind and before.topic != line.topic:
-            detail = f"of topic {line.topic}, while {before.line} is of {before.topic}"
+    clusters: dict[str, LineReport] = {}  # the first line of each stream, with which the others are compared
+    topics: dict[tuple[str, str], LineReport] = {}
+    for line in report.lines:
+        if line.cluster_id is None:
+            continue
+        key = line.line
+        first, alike = clusters.setdefault(key.stream, line), topics.setdefault((key.stream, key.kind), line)
+        if first.cluster_id != line.cluster_id:
+            detail = f"of Kafka cluster {line.cluster_id}, while {first.line} is of {first.cluster_id}"
+        elif alike.topic != line.topic:
+            detail = f"of topic {line.topic}, while {alike.line} is of {alike.topic}"
         else:
             continue
         path = layout.origin_path(line.line.kind, line.line.stream, line.line.partition)
