@@ -223,7 +223,9 @@ async def _plant_largest(world: World) -> None:
     books = [r for r in await world.line.raw_records("fobs") if dict(r.headers)["type"] == b"snapshot"]
     book = min(books, key=lambda record: len(record.value))
     headers = list(book.headers)
-    room = MAX_RECORD_BYTES - DefaultRecordBatchBuilder.estimate_size_in_bytes(book.key, b"", headers)
+    like = bytes(LARGEST_BODY_BYTES)  # the length of a value takes room too
+    around = DefaultRecordBatchBuilder.estimate_size_in_bytes(book.key, like, headers) - len(like)
+    room = MAX_RECORD_BYTES - around
     head = book.value.removesuffix(b"}") + b',"pad":"'
     largest = head + b"x" * (room - len(head) - 2) + b'"}'
     producer = Producer(world.line.settings.kafka, client_id="planter", compression="none")

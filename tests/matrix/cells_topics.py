@@ -34,14 +34,19 @@ SIDES: dict[str, tuple[Side, ...]] = {
 
 
 async def made_anew(world: World, sides: tuple[Side, ...]) -> None:
-    """While the line is at rest: topics are deleted and created again, and the same configuration is started."""
+    """While the line is at rest: topics are deleted and created again, grow or not, and all is started as it was."""
     await _at_rest(world)
     before = await asyncio.to_thread(_stored, world)
+    old = {side: await operator.bounds(world, operator.partitions_of(world, side)) for side in sides}
     await operator.make_anew(world, _names(world, sides))
+    grow = [side for side in sides if world.rng.random() < 0.5]
     await world.start("reader")
-    if "norm" not in sides or world.rng.random() < 0.5:
-        await world.load(world.rng.randint(1, 60))  # fewer than lay there before, or more
-    running = [await world.start(service, ready=False) for service in SERVICES[1:]]
+    if "raw" in grow:
+        await _grown(world, old["raw"])
+    running = [await world.start("flattener", ready=False)]
+    if "norm" in grow:
+        await _grown(world, old["norm"])
+    running.append(await world.start("s3writer", ready=False))
     await _one_refuses(running)
     await _nothing_written(world, before)
     await _new_stream(world)
@@ -117,6 +122,17 @@ async def _at_rest(world: World) -> None:
     await world.load(world.rng.randint(5, 15))
     await world.settle()
     await judged(world, COMPLETE)
+
+
+async def _grown(world: World, old: operator.Bounds) -> None:
+    """Until the partitions reach beyond where they ended before."""
+    _, old_ends = old
+
+    async def beyond() -> bool:
+        _, ends = await operator.bounds(world, list(old_ends))
+        return all(ends[tp] > end for tp, end in old_ends.items() if end)
+
+    await eventually(beyond, REFUSE_SECONDS, f"topics made anew grow beyond {old_ends}")
 
 
 async def _one_refuses(running: list[Service]) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.matrix.world import World
 
 Side = Literal["raw", "norm"]
+Bounds = tuple[dict[TopicPartition, int], dict[TopicPartition, int]]  # first offset, offset of the next record
 Grouped = Literal["flattener", "s3writer"]
 READS: dict[Grouped, Side] = {"flattener": "raw", "s3writer": "norm"}
 EMPTY_SECONDS = 20.0  # a killed member is one until its session ends
@@ -31,10 +32,8 @@ def partitions_of(world: World, side: Side) -> list[TopicPartition]:
     return [tp for kind in KINDS for tp in world.partitions(side, kind)]
 
 
-async def bounds(
-    world: World, tps: list[TopicPartition]
-) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    """The first offset that each log has, and the one that its next record gets."""
+async def bounds(world: World, tps: list[TopicPartition]) -> Bounds:
+    """Of these logs."""
     async with Admin(world.line.settings.kafka, client_id="operator") as admin:
         return await admin.beginning_offsets(tps), await admin.end_offsets(tps)
 
