@@ -41,7 +41,7 @@ down: .env-there ## drain and remove the containers of both; what they recorded 
 images: .env-there ## build the container images: reader, flattener, s3writer, cryptoflow, simulator
 	@$(COMPOSE_DEMO) --profile tools build
 
-bench: $(VENV)/.dev ## the figures: reader, flatten, s3writer, memory under backlog (table, JSON in bench/out/)
+bench: $(VENV)/.dev ## the figures: reader, flatten, s3writer, the whole line beside others, memory (table, JSON in bench/out/)
 	@$(PY) -m bench $(ARGS)
 
 ##@ Test
@@ -89,6 +89,9 @@ lock: $(VENV)/.dev ## pin dependencies after a change of pyproject.toml (UPGRADE
 	    --custom-compile-command 'make lock' || exit 1; done
 	@echo "  requirements/spark.txt"; $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  $(if $(UPGRADE),--upgrade) --group spark -o requirements/spark.txt --custom-compile-command 'make lock'
+	@for wanted in requirements/bench-*.in; do echo "  $${wanted%.in}.txt"; \
+	  $(PY) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) \
+	    $$wanted -o $${wanted%.in}.txt --custom-compile-command 'make lock' || exit 1; done
 
 venv: $(VENV)/.dev ## only install: everything for development, into .venv
 
