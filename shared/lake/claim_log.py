@@ -205,7 +205,10 @@ class ClaimLog:
                 kafka_first=rebuilt.kafka_first,
                 writer=nonce,
             )
-            yield Create(lost_path, claims.encode(document))  # "exists" = another said so first
+            said = claims.encode(document)
+            while not (yield Create(lost_path, said)):
+                if (yield Get(lost_path)) is not None:  # another said so first
+                    break
 
     def _origin(self, start: int, *, exists: bool) -> Steps[Origin]:
         """The line's origin, created if there is none. Raises `FatalError` for a foreign one."""

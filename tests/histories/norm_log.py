@@ -60,7 +60,11 @@ class NormLog:
         """A record as a writer takes it."""
         sent = self.records[offset]
         src = SourceRange("raw-fobs", 0, sent.first, sent.last)
-        taken = taker.take(src, lost=False, newest_recv_ns=sent.newest_recv_ns)
+        repeated_ns = None
+        if sent.first <= taker.done < sent.last:
+            told_ns = self.received_ns[sent.first : taker.done + 1]
+            repeated_ns = sent.newest_recv_ns if sent.newest_recv_ns == NEXT_LIFE_NS else max(told_ns)
+        taken = taker.take(src, lost=False, newest_recv_ns=sent.newest_recv_ns, repeated_recv_ns=repeated_ns)
         rows = sent.last - sent.first + 1
         return NormRecord(offset, 0, b"x" * rows, src, 0, sent.version, rows, sent.newest_recv_ns, taken)
 

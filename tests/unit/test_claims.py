@@ -214,6 +214,18 @@ def test_a_file_that_exists_and_is_not_there_is_asked_for_again():
     assert steps.send((None,)) == CreateAll((thing,))
 
 
+def test_a_lost_mark_that_exists_and_is_not_there_is_asked_for_again():
+    claim = claim_of(0, 3, object_of("a"))
+    steps = LOG.finish(claim, "me")
+    assert next(steps) == Digests(("a",))
+    assert isinstance(steps.send((None,)), Get)
+    assert isinstance(steps.send(None), Rebuild)
+    wanted = steps.send(Rebuilt({}, 2))
+    assert isinstance(wanted, Create)
+    assert steps.send(False) == Get(wanted.path)
+    assert steps.send(None) == wanted
+
+
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 2**63 - 1)), st.integers(0, 2**63))
 def test_the_last_claim_of_a_log_is_found_from_any_hint_in_few_calls(offsets, hint):
