@@ -118,6 +118,19 @@ def test_a_new_stream_stands_beside_the_old_one_in_the_same_lake(tmp_path):
         reflatten(store, store, source(), replace(ALL, stream="other"), as_stream="main_2")
 
 
+def test_kinds_and_partitions_can_be_made_by_runs_of_their_own(tmp_path, target):
+    store = LocalStore(tmp_path / "lake")
+    records = {}
+    for kind, partition in (("fobs", 0), ("fobd", 0), ("fobd", 1)):
+        records[kind, partition] = raw_records(0, 59, kind, partition=partition)
+        RawLake(store, kind=kind, partition=partition).flush_all(records[kind, partition], 30)
+    for wanted in (Wanted(("fobs",)), Wanted(("fobd",), partition=1), Wanted(("fobd",), partition=0)):
+        reflatten(store, target, Source(records), wanted)
+    report = verify(target, strict=True)
+    verify_against(target, report, Source(records), expected)
+    assert (report.verdict, report.against.raw_records, len(report.lines)) == ("complete", 180, 3)
+
+
 # Which part ---------------------------------------------------------------------------------------------------------
 
 
