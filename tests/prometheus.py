@@ -71,10 +71,10 @@ class Prometheus:
         for one in self.targets():
             looked = f"asked {_ago(one['lastScrape'], its_clock)}, took {one['lastScrapeDuration']:.3f} s"
             told.append(f"target {one['labels']}: {one['health']}, {looked} {one['lastError']}")
-        for series in self._get("query", query="up[2m]")["result"]:
-            told.append(
-                f"up {series['metric']['job']} {series['metric']['instance']}:{_runs(series['values'], its_clock)}"
-            )
+        told += [
+            f"up {series['metric']['job']} {series['metric']['instance']}:{_runs(series['values'], its_clock)}"
+            for series in self._get("query", query="up[2m]")["result"]
+        ]
         told += [f"alert {one['state']}: {one['labels']}" for one in self.alerts()]
         return "\n".join(told)
 
