@@ -165,7 +165,13 @@ async def close_hard(client: AIOKafkaClient) -> None:
     for connection in client._conns.values():  # noqa: SLF001  # aiokafka has no abort
         if connection._writer is not None:  # noqa: SLF001
             connection._writer.transport.abort()  # noqa: SLF001
+    task = asyncio.current_task()
+    asked = 0 if task is None else task.cancelling()
     await client.close()
+    if task is not None and task.cancelling() > asked:
+        # It waits for a task of its own and takes any cancellation meanwhile for that task's: who was told to end, as a
+        # partition is by a rebalance, would go on for good, and a group that waits for its end with it.
+        raise asyncio.CancelledError
 
 
 async def _start(

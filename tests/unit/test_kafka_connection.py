@@ -6,13 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 from aiokafka import errors as kafka_errors
+from aiokafka.client import AIOKafkaClient
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from shared.errors import FatalError, RetryableError
 from shared.kafka import Admin, OffsetsLost, Producer, TopicPartition
-from shared.kafka.connection import client_options
+from shared.kafka.connection import client_options, close_hard
 from shared.kafka.errors import from_kafka
 from shared.settings import KafkaSettings
 from tests.support import eventually, free_port
@@ -122,3 +123,33 @@ async def test_a_cluster_that_names_no_broker_yet_may_be_asked_again():
     admin._client = SimpleNamespace(_client=SimpleNamespace(cluster=SimpleNamespace(brokers=set)))
     told = await admin._told(kafka_errors.NodeNotReadyError("no node"), "describe topics")
     assert isinstance(told, RetryableError)
+
+
+async def test_who_is_cancelled_while_a_client_closes_is_cancelled():
+    client = AIOKafkaClient()
+    client._sync_task = asyncio.create_task(asyncio.Event().wait())  # it looks after metadata, and ends with the client
+    closing = asyncio.create_task(close_hard(client))
+    await asyncio.sleep(0)  # it waits for that task's end
+    assert closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert client._sync_task is None
+
+
+async def test_who_closes_a_client_because_of_a_cancellation_may_do_so_to_the_end():
+    client, closed = AIOKafkaClient(), asyncio.Event()
+
+    async def hold():
+        client._sync_task = asyncio.create_task(asyncio.Event().wait())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await close_hard(client)
+            closed.set()
+
+    holding = asyncio.create_task(hold())
+    await asyncio.sleep(0)
+    holding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holding
+    assert closed.is_set()
