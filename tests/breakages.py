@@ -33,6 +33,7 @@ PUBLISH = "services/flattener/publish.py"
 CLAIMS = "tests/unit/test_claims_histories.py"
 TAKING = "tests/unit/test_taking_histories.py"
 BUFFERS = "tests/unit/test_buffer_histories.py"
+S3WRITERS = "tests/unit/test_s3writer_histories.py"
 TABLES = "tests/unit/test_claims.py"
 LOST_ANSWER = "            if found == mine:  # an answer was lost"
 
@@ -139,13 +140,6 @@ BREAKAGES = (
     ),
     # And others.
     Breakage("ownership is not asked before a claim", CLAIM_LOG, "            yield Own()\n", "", (CLAIMS, TABLES)),
-    Breakage(
-        "another epoch is no loss of ownership",
-        FLUSH,
-        "                if self._consumer.epoch() != self._epoch:",
-        "                if False:",
-        ("tests/integration/test_s3writer.py",),
-    ),
     Breakage(
         "digests: a stranger's file completes a claim",
         CLAIM_LOG,
@@ -273,11 +267,39 @@ BREAKAGES = (
         (BUFFERS, CLAIMS),
     ),
     Breakage(
-        "what another's claim made void is kept",
+        "s3writer: what another's claim made void is kept",
         PARTITION,
         "            self._cut.clear()\n            self._go_on_from(flushed.position)\n",
         "            self._cut.popleft()\n",
-        ("tests/integration/test_s3writer.py",),
+        (S3WRITERS,),
+    ),
+    Breakage(
+        "s3writer: what was taken before is forgotten with each assignment",
+        PARTITION,
+        "        self._taker = Taker(position.done, position.newest_recv_ns)",
+        "        self._taker = Taker()",
+        (S3WRITERS,),
+    ),
+    Breakage(
+        "s3writer: after a resume fetching goes on from the committed offset",
+        PARTITION,
+        "        self.seek_to = position.next_offset",
+        "        self.seek_to = None",
+        (S3WRITERS,),
+    ),
+    Breakage(
+        "s3writer: a claim says that nothing was taken before it",
+        PARTITION,
+        "            done_before=buffer.records[0].taken.above,",
+        "            done_before=-1,",
+        (S3WRITERS,),
+    ),
+    Breakage(
+        "s3writer: a claim is finished as if nothing was taken before it",
+        FLUSH,
+        "Taker(claim.done_before, claim.newest_recv_ns)",
+        "Taker(-1, None)",
+        (S3WRITERS,),
     ),
     Breakage(
         "verify: done_before is not held against the claim before",
