@@ -7,14 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from shared.errors import PoisonMessage
-from shared.kafka import MAX_RECORD_BYTES, Consumer, Producer
+from shared.kafka import MAX_RECORD_BYTES, Producer
 from tests.deltas import control
 from tests.matrix import cells_topics, operator
 from tests.matrix.cells import LOSSY, Cell
-from tests.matrix.world import KINDS
+from tests.matrix.world import KINDS, QUICK
 from tests.support import eventually
 
 if TYPE_CHECKING:
@@ -189,18 +191,16 @@ async def stopped(world: World, services: list[Service]) -> None:
 
 
 async def _come_and_go(world: World, service: Grouped) -> None:
-    async def nothing(_: set[TopicPartition]) -> None:
-        pass
-
     topics = {tp.topic for tp in operator.partitions_of(world, operator.READS[service])}
     for _ in range(STORM_TURNS):
-        member = Consumer(
-            world.line.settings.kafka,
-            client_id="passer-by",
-            group=world.group(service),
-            topics=sorted(topics),
-            on_assigned=nothing,
-            on_revoked=nothing,
+        member = AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=world.kafka.bootstrap_servers,
+            group_id=world.group(service),
+            enable_auto_commit=False,
+            session_timeout_ms=QUICK["session_timeout_ms"],
+            heartbeat_interval_ms=QUICK["heartbeat_interval_ms"],
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),  # a group has one, and this is the services'
         )
         await member.start()
         await asyncio.sleep(STORM_SECONDS)

@@ -53,13 +53,19 @@ async def made_anew(world: World, sides: tuple[Side, ...]) -> None:
 
 
 async def made_anew_under_services(world: World, sides: tuple[Side, ...]) -> None:
-    """The same, while flattener and s3writer run and wait for more."""
+    """The same, while flattener and s3writer run and wait for more; then they are started again."""
     await _at_rest(world)
     running = await asyncio.gather(*(world.start(service) for service in SERVICES[1:]))
     before = await asyncio.to_thread(_stored, world)
     await operator.make_anew(world, _names(world, sides))
     await world.start("reader")
-    await _one_refuses(running)
+    await world.load(world.rng.randint(1, 15))
+    for service in running:  # a member that saw a topic go looks for it again every five minutes
+        if service.alive:
+            service.kill()
+        else:
+            await refused(service, *RECREATED)
+    await _one_refuses([await world.start(service, ready=False) for service in SERVICES[1:]])
     await _nothing_written(world, before)
     await _new_stream(world)
 
