@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptoflow.renormalise import Renormaliser
-from services.s3writer import files
 from services.s3writer.buffer import Buffer
+from services.s3writer.lines import line_of
+from services.s3writer.take import Taker
 from shared.kafka import Record
 from shared.lake import claims, layout
 from shared.lake.claim_log import ClaimLog
 from shared.lake.claims import Claim
-from shared.lake.raw_source import Held, RawLine
+from shared.lake.kinds import LakeKind, is_archive, is_rows
+from shared.lake.raw_source import Held as HeldBySource
+from shared.lake.raw_source import RawLine
 from shared.lake.schema import SCHEMA_VERSION
 from shared.lake.spans import Spans, within
 from shared.messages import Gap, Kind
@@ -21,6 +24,7 @@ from tests.flattener_line import BOOKS, body, frame, headers
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from services.s3writer.buffer import Held
     from shared.lake.store import Store
 
 CLUSTER = "cluster-a"
@@ -58,13 +62,13 @@ class Source:
     name: str = "memory"
     asked: list[RawLine] = field(default_factory=list)
 
-    def held(self, line: RawLine) -> Held:
+    def held(self, line: RawLine) -> HeldBySource:
         self.asked.append(line)
         records = self.records_of.get((line.kind, line.partition), [])
         if not records:
-            return Held(why="memory has none of these")
+            return HeldBySource(why="memory has none of these")
         whole = ((records[0].offset, records[-1].offset),)
-        return Held(whole if self.spans is None else self.spans)
+        return HeldBySource(whole if self.spans is None else self.spans)
 
     def records(self, line: RawLine, first: int, last: int) -> Iterator[Record]:
         for record in self.records_of[line.kind, line.partition]:
@@ -76,10 +80,10 @@ class Source:
 
 @dataclass
 class RawLake:
-    """One line, written flush by flush as an s3writer does from what a flattener makes of raw records."""
+    """One line, written flush by flush as an s3writer does: what a flattener makes of raw records, or their archive."""
 
     store: Store
-    kind: Kind = "fobs"
+    kind: LakeKind = "fobs"
     stream: str = "main"
     partition: int = 0
     first: int = 0  # of the next claim
@@ -88,26 +92,26 @@ class RawLake:
     claims: list[Claim] = field(default_factory=list)
 
     @property
+    def topic(self) -> str:
+        return self.kind if is_archive(self.kind) else f"norm-{self.kind}"
+
+    @property
     def log(self) -> ClaimLog:
         return ClaimLog(
-            kind=self.kind,
-            stream=self.stream,
-            partition=self.partition,
-            topic=f"norm-{self.kind}",
-            cluster_id=CLUSTER,
+            kind=self.kind, stream=self.stream, partition=self.partition, topic=self.topic, cluster_id=CLUSTER
         )
 
-    def flush(self, records: Sequence[Record], *, first_raw: int | None = None, **changes) -> Claim:
+    def flush(self, records: Sequence[Record], **changes) -> Claim:
         """A claim over these raw records. Where they begin after what is done, that is a hole."""
+        if is_archive(self.kind) and not self.claims:
+            self.first, self.done = records[0].offset, records[0].offset - 1
         if not self.claims:
-            origin = claims.Origin(first=self.first, cluster_id=CLUSTER, topic=f"norm-{self.kind}")
+            origin = claims.Origin(first=self.first, cluster_id=CLUSTER, topic=self.topic)
             assert self.store.create(layout.origin_path(self.kind, self.stream, self.partition), claims.encode(origin))
-        begin = records[0].offset if first_raw is None else first_raw
-        buffer = Buffer(first=self.first)
-        for record in Renormaliser(self.kind).records(records, begin):
-            buffer.add(record, 0.0)
-        last = self.first + len(records) - 1
-        built = files.build(self.log, self.first, last, buffer.records, compression="zstd")
+        begin, end = records[0].offset, records[-1].offset
+        held = self._held(records)
+        last = end if is_archive(self.kind) else self.first + len(records) - 1
+        built = line_of(self.kind).build(self.log, self.first, last, held, "zstd")
         self.newest = max(filter(None, (self.newest, built.max_recv_ns)), default=None)
         fields = {
             "kind": self.kind,
@@ -116,28 +120,35 @@ class RawLake:
             "first": self.first,
             "last": last,
             "schema_version": SCHEMA_VERSION,
-            "topic": f"norm-{self.kind}",
+            "topic": self.topic,
             "files": tuple(made.entry for made in built.objects),
             "done_before": self.done,
-            "done_after": records[-1].offset,
+            "done_after": end,
             "holes": ((self.done + 1, begin - 1),) if begin > self.done + 1 else (),
-            "dead": buffer.dead,
+            "dead": sum(each.dead for each in held),
             "min_recv_ns": built.min_recv_ns,
             "max_recv_ns": built.max_recv_ns,
             "newest_recv_ns": self.newest,
             "writer": f"writer-{self.first}",
             "last_timestamp_ms": records[-1].timestamp_ms,
-            "last_src": f"raw-{self.kind}/{self.partition}/{begin}-{records[-1].offset}",
+            "last_src": f"{records[0].topic}/{self.partition}/{begin}-{end}",
         }
         claim = Claim(**(fields | changes))
-        assert self.store.create(
-            layout.claim_path(self.kind, self.stream, self.partition, self.first), claims.encode(claim)
-        )
+        path = layout.claim_path(self.kind, self.stream, self.partition, self.first)
+        assert self.store.create(path, claims.encode(claim))
         for made in built.objects:
             assert self.store.create(made.entry.path, made.body)
-        self.first, self.done = last + 1, records[-1].offset
+        self.first, self.done = last + 1, end
         self.claims.append(claim)
         return claim
+
+    def _held(self, records: Sequence[Record]) -> list[Held]:
+        if is_rows(self.kind):
+            return list(Renormaliser(self.kind).records(records, records[0].offset))
+        taker, buffer = Taker(records[0].offset - 1), Buffer(first=records[0].offset)
+        for record in records:
+            buffer.add(line_of(self.kind).take(self.log, record, taker), 0.0)
+        return buffer.records
 
     def flush_all(self, records: Sequence[Record], per_claim: int) -> None:
         """Claims of so many raw records each."""
