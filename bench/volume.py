@@ -25,12 +25,15 @@ from bench.payloads import CAPTURES
 from services.flattener.flatten import encode
 from services.flattener.message import read
 from services.flattener.normalise import FLATTEN
+from services.s3writer import raw
+from services.s3writer.buffer import Buffer
 from services.s3writer.files import build
 from services.s3writer.flush import take
 from services.s3writer.take import Taker
 from shared.kafka import Record
 from shared.lake.claim_log import ClaimLog
-from shared.messages import Book, NormHeaders, RawHeaders, SourceRange
+from shared.lake.kinds import archive_of
+from shared.messages import Book, NormHeaders, RawHeaders, RawHeadersOf, SourceRange
 from shared.venues.levels import LevelParser
 
 if TYPE_CHECKING:
@@ -161,10 +164,13 @@ def figures(kind: Kind, raws: Sequence[Raw]) -> dict[str, float]:
     result["bytes of a row in a norm record"] = round(per_row, 2)
     result["bytes of a norm record beside its rows"] = round(ends[0][1] - per_row * ends[0][0])
     whole = _files(kind, records)
-    first = _files(kind, [next(record for record in records if record.key == book.key) for book in books])
+    of_book = [next(record for record in records if record.key == book.key) for book in books]
+    first = _files(kind, of_book)
     per_row = (whole[1] - first[1]) / (whole[0] - first[0])
     result["bytes of a row in Parquet"] = round(per_row, 2)
     result["bytes of a file beside its rows"] = round((first[1] - per_row * first[0]) / len(books))
+    result["bytes of a message in the raw archive"] = round(_archived(kind, records) / len(records), 1)
+    result["bytes of an archived file of one message"] = round(_archived(kind, of_book) / len(books))
     return result
 
 
@@ -198,7 +204,10 @@ def _record(kind: Kind, offset: int, one: Raw) -> Record:
         seq=offset, ip="192.0.2.10", limit=LEVELS if kind == "fobs" else None,
         sent_ns=recv_ns - 56_789_012 if kind == "fobs" else None,
     )  # fmt: skip
-    return Record(f"raw-{kind}", 0, offset, one.at_ms, one.book.key, one.value, tuple(headers.encode()))
+    encoded = (
+        headers.encode() if kind == "fobs" else RawHeadersOf(headers).encode(recv_ns, offset)
+    )  # as the reader does
+    return Record(f"raw-{kind}", 0, offset, one.at_ms, one.book.key, one.value, tuple(encoded))
 
 
 def _parts(records: Sequence[Record], count: int) -> Iterator[Sequence[Record]]:
@@ -230,6 +239,15 @@ def _files(kind: Kind, records: Sequence[Record]) -> tuple[int, int]:
         taken.append(take(log, Record(log.topic, 0, offset, 0, None, value, headers), taker))
     built = build(log, 0, len(taken) - 1, taken, compression="zstd")
     return sum(made.entry.rows for made in built.objects), sum(len(made.body) for made in built.objects)
+
+
+def _archived(kind: Kind, records: Sequence[Record]) -> int:
+    """Bytes of the archive's files that these records become in one flush."""
+    log = ClaimLog(kind=archive_of(kind), stream="main", partition=0, topic=f"raw-{kind}", cluster_id="bench")
+    taker, buffer = Taker(), Buffer(first=0)
+    for record in sorted(records, key=lambda record: record.offset):
+        buffer.add(raw.take(log, record, taker), 0.0)
+    return sum(len(made.body) for made in raw.build(log, 0, buffer.last, buffer.records, "zstd").objects)
 
 
 if __name__ == "__main__":
