@@ -3,7 +3,9 @@
     python -m bench.reader [--json] [--minutes 1] [--seconds 10] [--rounds 3] [--broker auto|docker|embedded]
 
 Each round saturates the reader, then a bare websocket client, then a bare Kafka producer, with the same frames: the
-first figure is CPU time of the reader's process per frame, beside the sum of the other two. Then one reader runs for
+first figure is CPU time of the reader's process per frame, beside the sum of the other two. Then cryptofeed with its Kafka
+backend gets the same frames from the same exchange at loads that one may hope it keeps up with: saturated, it goes on
+receiving and publishes nothing at all. Its best figure counts. Then one reader runs for
 `--minutes` at half of what a core is to take: latency from socket to acknowledgement, beside how late an event loop wakes
 that does nothing, and RSS over time. A gap but for the reader's start, or a repeat, ends the benchmark: every frame must
 be published.
@@ -14,21 +16,23 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from bench import environments
 from bench.backlog import START_SECONDS, Peak
+from bench.contenders import PEERS
 from bench.payloads import DELTAS
-from bench.reader_figures import anchored, buckets, check, in_words, measured, samples
+from bench.reader_figures import anchored, buckets, check, in_words, measured, medians, produced, samples
 from cryptoflow import demo_broker
-from cryptoflow.demo_probe import get, logged_port
+from cryptoflow.demo_probe import get, logged_port, records_in
 from cryptoflow.demo_processes import Child, Children, Interrupts
 from cryptoflow.demo_run import Run
 from shared import topics
@@ -43,6 +47,9 @@ WARM_UP_SECONDS = 3.0
 PARTITIONS = 6
 TOPIC = "raw-fobd"
 SYMBOLS = ["BTCUSDT", "ETHUSDT"]
+PEER_SYMBOLS = ["BTC-USDT-PERP", "ETH-USDT-PERP"]
+PEER_LOADS_PER_SECOND = (500, 1500)
+PEER = "cryptofeed"
 
 
 Urls = dict[str, dict[str, str]]
@@ -86,7 +93,7 @@ class Line:
     def saturated(self, seconds: float) -> dict[str, float]:
         """Frames a second of CPU time and of time, as fast as the reader takes them."""
         with self.simulator(SATURATING_PER_SECOND) as exchange, self.reader(exchange) as (child, url):
-            return measured(child, url, seconds)
+            return measured(child, partial(produced, url), seconds)
 
     def bare(self, seconds: float) -> dict[str, float]:
         """CPU microseconds per frame of both halves alone."""
@@ -95,13 +102,33 @@ class Line:
         sent = self._bare("send", self._broker.bootstrap_servers, TOPIC, self._options.compression, str(seconds))
         return {"receive": received, "send": sent}
 
+    def peer(self, per_second: float, seconds: float) -> dict[str, float]:
+        """What cryptofeed publishes a second of its CPU time and of time; its books must hold as ours must."""
+        with self.simulator(per_second) as exchange:
+            urls = [exchange["rest"]["future"], exchange["stream"]["future"]]
+            where = [self._broker.bootstrap_servers, TOPIC, *PEER_SYMBOLS]
+            before = self._published()
+            child = self._start(PEER, str(environments.python(PEER)), str(PEERS / "feed_cryptofeed.py"), *urls, *where)
+            self._children.wait("cryptofeed to publish", lambda: self._published() > before, START_SECONDS)
+            time.sleep(WARM_UP_SECONDS)
+            found = measured(child, self._published, seconds)
+            if "Missing book update" in (self._run.folder / "cryptofeed.log").read_text():
+                raise SystemExit("cryptofeed's chain of ids did not hold: nothing was measured")
+            child.kill()
+            self._children.forget(child)
+        return found
+
+    def _published(self) -> float:
+        settings = load(self._run.config_path, environ={}, dotenv_path=self._run.folder / "no.env")
+        return float(records_in(settings, settings.channels.raw_fobd))
+
     def steady(self, per_second: float, minutes: float) -> dict[str, Any]:
         """Latency and memory over `minutes`."""
         with self.simulator(per_second) as exchange, self.reader(exchange) as (child, url):
             waiting = self._start("wait", sys.executable, "-m", "bench.bare", "wait", str(minutes * 60))
             before = buckets(samples(url))
             with Peak(child) as peak:
-                figures = measured(child, url, minutes * 60)
+                figures = measured(child, partial(produced, url), minutes * 60)
             after = buckets(samples(url))
             late = self._result(waiting)
         counts = {bound: after[bound] - before[bound] for bound in after}
@@ -187,22 +214,56 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def _rounds(line: Line, arguments: argparse.Namespace) -> dict[str, Any]:
     ours: list[dict[str, float]] = []
     bare: list[dict[str, float]] = []
+    peers: dict[float, list[dict[str, float]]] = {load: [] for load in arguments.peer_loads}
+    missing = _missing(arguments)
     for _ in range(arguments.rounds):
         ours.append(line.saturated(arguments.seconds))
         bare.append(line.bare(arguments.seconds))
-    steady = line.steady(arguments.load, arguments.minutes)
+        if not missing:
+            for per_second, found in peers.items():
+                found.append(line.peer(per_second, arguments.seconds))
+    steady = line.steady(arguments.load, arguments.minutes) if arguments.minutes else {}
     if not ours:
         return {"half_load": steady}
-    saturated = {name: statistics.median(each[name] for each in ours) for name in ours[0]}
-    alone = {name: statistics.median(each[name] for each in bare) for name in bare[0]}
-    return {
+    saturated = medians(ours)
+    alone = medians(bare)
+    result = {
         "rounds": arguments.rounds,
         "saturated": {name: round(value, 1) for name, value in saturated.items()},
         "saturated_cpu_us_per_frame_by_round": " ".join(f"{each['cpu_us_per_frame']:.1f}" for each in ours),
         "bare_cpu_us_per_frame": {name: round(value, 1) for name, value in alone.items()},
         "reader_over_bare_cpu": round(saturated["cpu_us_per_frame"] / sum(alone.values()), 3),
+    }
+    if missing:
+        return result | {PEER: missing, "half_load": steady}
+    theirs = {f"offered_{per_second:g}_per_second": medians(found) for per_second, found in peers.items()}
+    best = min(each["cpu_us_per_frame"] for each in theirs.values())
+    rounds = {
+        name: " ".join(f"{each['cpu_us_per_frame']:.1f}" for each in found)
+        for name, found in zip(theirs, peers.values(), strict=True)
+    }
+    return result | {
+        PEER: {
+            "does": "parses, keeps each book, publishes updates as JSON of floats, one awaited send each; no gap is told",
+            "setup": "BookKafka, acks=1, no whole books between updates, uvloop, no compression, rest default",
+            "versions": environments.versions(PEER),
+            **{name: {key: round(value, 1) for key, value in each.items()} for name, each in theirs.items()},
+            "cpu_us_per_frame_by_round": rounds,
+        },
+        "frames_per_cpu_second_over_cryptofeed": round(best / saturated["cpu_us_per_frame"], 2),
         "half_load": steady,
     }
+
+
+def _missing(arguments: argparse.Namespace) -> str:
+    """Why cryptofeed takes no part; empty if it does."""
+    if arguments.no_peer:
+        return "left out"
+    try:
+        environments.python(PEER)
+    except environments.NotInstalled as error:
+        return str(error)
+    return ""
 
 
 def main() -> int:
@@ -215,7 +276,12 @@ def main() -> int:
     parser.add_argument(
         "--load", type=float, default=LOAD_PER_SECOND, help="frames/s at half load (default: %(default)s)"
     )
-    parser.add_argument("--minutes", type=float, default=1, help="at half load (default: %(default)s)")
+    parser.add_argument("--no-peer", action="store_true", help="without cryptofeed: nothing is installed")
+    parser.add_argument(
+        "--peer-loads", nargs="+", type=float, default=PEER_LOADS_PER_SECOND, metavar="N",
+        help="frames/s offered to cryptofeed (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=1, help="at half load, 0: none (default: %(default)s)")
     parser.add_argument(
         "--broker", choices=("auto", "docker", "embedded"), default="auto", help="auto: real Kafka where Docker is"
     )

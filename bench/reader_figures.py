@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cryptoflow.demo_probe import get, metric_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptoflow.demo_processes import Child
 
@@ -21,22 +22,35 @@ LATENCY = "cryptoflow_latency_seconds_bucket"
 UNANCHORED = "cryptoflow_symbols_without_anchor"
 
 
-def measured(child: Child, url: str, seconds: float) -> dict[str, float]:
+def measured(child: Child, published: Callable[[], float], seconds: float) -> dict[str, float]:
     """Records acknowledged and CPU time spent between two looks."""
     process = psutil.Process(child.process.pid)
 
     def look() -> tuple[float, float, float]:
+        records = published()
         spent = process.cpu_times()
-        return metric_sum(url, PRODUCED) or 0.0, spent.user + spent.system, time.monotonic()
+        return records, spent.user + spent.system, time.monotonic()
 
     first = look()
     time.sleep(seconds)
     frames, cpu_seconds, wall_seconds = (after - before for before, after in zip(first, look(), strict=True))
+    if not frames:
+        raise SystemExit(f"{child.name} published nothing in {seconds:g} s: nothing was measured")
     return {
         "frames_per_cpu_second": frames / cpu_seconds,
         "frames_per_second": frames / wall_seconds,
         "cpu_us_per_frame": cpu_seconds / frames * 1e6,
     }
+
+
+def produced(url: str) -> float:
+    """Records that the reader at `url` has had acknowledged."""
+    return metric_sum(url, PRODUCED) or 0.0
+
+
+def medians(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each figure over the rounds."""
+    return {name: statistics.median(each[name] for each in found) for name in found[0]}
 
 
 def anchored(url: str, symbols: int) -> bool:
