@@ -53,6 +53,51 @@ class Histories(RuleBasedStateMachine):
         if flush:
             writer.flush()
 
+    @precondition(lambda self: len(self.group.writers) < MAX_WRITERS - 1)
+    @rule(counts=st.sampled_from([(1, 1), (1, 2), (2, 1)]), more=st.integers(0, 2))
+    def a_writer_finds_its_offset_claimed(self, counts, more):
+        """By one that was assigned after it, while its own claim was on its way; it may hold more behind it."""
+        first = self.up_to_its_claim(counts[0])
+        first.fetch(more)
+        first.member.knows = False
+        self.group.loop.held = False
+        self.fed_and_flushed(self.group.assign(), counts[1])
+        while self.group.loop.calls:
+            self.answer(self.group.loop.calls[0])
+        self.fed_and_flushed(first, 1)
+
+    @precondition(lambda self: len(self.group.writers) < MAX_WRITERS)
+    @rule(count=st.integers(1, 3))
+    def a_writer_dies_after_its_claim(self, count):
+        """Of records that repeat in part what was stored before; the next one finishes it."""
+        topic = self.group.topic
+        topic.send(max(0, topic.raw_next - 1), 2)
+        writer = self.up_to_its_claim(count)
+        if self.group.loop.calls:
+            self.answer(self.group.loop.calls[0])
+        self.group.remove(writer)
+        self.group.loop.calls.clear()
+        self.group.loop.held = False
+        self.group.assign()
+
+    def up_to_its_claim(self, number):
+        """A new writer, of which all else is answered."""
+        loop = self.group.loop
+        while loop.calls:
+            self.answer(loop.calls[0])
+        loop.held = False
+        writer = self.group.assign()
+        loop.settle(60)
+        writer.fetch(number)
+        loop.held = True
+        writer.flush()
+        return writer
+
+    def fed_and_flushed(self, writer, number):
+        self.group.loop.settle(60)
+        writer.fetch(number)
+        writer.flush()
+
     @precondition(lambda self: self.group.loop.calls)
     @rule(data=st.data(), fault=st.sampled_from(["", "", "", *FAULTS]), times=st.integers(1, 4))
     def the_store_answers(self, data, fault, times):
