@@ -10,12 +10,12 @@ import os
 import socket
 import urllib.error
 import urllib.request
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import docker
 import psutil
-from docker.errors import DockerException, NotFound
+from docker.errors import APIError, DockerException
 from testcontainers.core.container import DockerContainer
 
 from tests.support import eventually_sync, free_port, unavailable
@@ -27,6 +27,7 @@ KAFKA_IMAGE = "apache/kafka:4.3.1"
 STORE_IMAGE = "chrislusf/seaweedfs:4.47"
 OWNER_LABEL = "cryptoflow.tests.pid"
 START_SECONDS = 120.0
+ALREADY_REMOVED = (404, 409)  # by another test process, or it is about to
 
 
 class Server:
@@ -225,5 +226,8 @@ def require_engine() -> None:
     with closing(client):
         for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}):
             if not psutil.pid_exists(int(container.labels[OWNER_LABEL])):
-                with suppress(NotFound):
+                try:
                     container.remove(force=True, v=True)
+                except APIError as error:
+                    if error.status_code not in ALREADY_REMOVED:
+                        raise
