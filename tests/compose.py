@@ -143,9 +143,9 @@ class Stack:
     def report(self) -> list[tuple[str, str]]:
         """(title, text), for a test that failed."""
         logs = self.run("logs", "--no-color", "--tail", "15").stdout
-        told = [("containers", self.run("ps", "--all", "--orphans").stdout), ("their latest words", logs)]
+        told = [("containers", self.run("ps", "-a").stdout), ("their latest words", logs)]
         beside = _docker("ps", "--all", "--format", "{{.Names}}", "--filter", f"name={self.project}-beside-").split()
-        return [*told, *((name, _docker("logs", "--tail", "15", name)) for name in beside)]
+        return [*told, *((name, _logs(name)) for name in beside)]
 
 
 def compose(
@@ -267,6 +267,13 @@ def _answers(url: str) -> bool:
 def _docker(*arguments: str) -> str:
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
+
+
+def _logs(name: str) -> str:
+    command = ["docker", "logs", "--tail", "15", name]
+    return subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False
+    ).stdout
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
