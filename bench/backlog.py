@@ -1,10 +1,11 @@
-"""Memory under backlog: peak RSS of the real flattener and the real s3writer, at one backlog and at ten times of it.
+"""Memory and cost under backlog: peak RSS and CPU time of the real flattener and s3writer, at 1, 4 and 16 times a backlog.
 
 The raw topic is filled with snapshots of 1000 levels a side before the flattener starts, and the norm topic holds all of
 it before the s3writer starts; each is a process of its own with production settings, except that the s3writer's memory
-budget is far smaller than even the smaller backlog, so that both runs reach it. The figure is the ratio of the peaks.
+budget is smaller than even the smallest backlog, so that all runs reach it. The figures are the ratios of the largest to
+the smallest: of the peaks, and of the CPU time per level from one size to the next, which a start's cost does not touch.
 
-    python -m bench.backlog [--json] [--messages 3000] [--factor 10] [--broker auto|docker|embedded]
+    python -m bench.backlog [--json] [--messages 2000] [--factors 1 4 16] [--broker auto|docker|embedded]
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
@@ -34,10 +36,11 @@ from shared.kafka import Producer
 from shared.messages import Book, RawHeaders
 from shared.settings import Settings, load
 
-MESSAGES = (
-    3000  # far more than a consumer fetches ahead (2 MiB of each partition), so that the smaller one fills it too
-)
-FACTOR = 10
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MESSAGES = 2000  # more than a consumer fetches ahead (2 MiB of each partition), so that the smallest fills it too
+FACTORS = (1, 4, 16)
 LEVELS = 1000
 BODIES = 64  # distinct ones; a body is some 40 KB
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "ADAUSDT", "LTCUSDT", "DOTUSDT")
@@ -92,7 +95,7 @@ async def fill(settings: Settings, messages: int) -> None:
 def drained(
     children: Children, service: str, *, counter: str, records: int, folder: Path, environment: dict[str, str]
 ) -> dict[str, int | float | str]:
-    """Runs the service over its backlog of `records` to its end: peak RSS in bytes, seconds from ready to all taken."""
+    """Runs the service over its backlog of `records` to its end: peak RSS in bytes, seconds from ready to all taken, CPU."""
     child = children.start(service, [sys.executable, "-m", f"services.{service}"], environment, folder)
     url = f"http://127.0.0.1:{children.wait(service, lambda: logged_port(child), START_SECONDS)}"
     with Peak(child) as peak:
@@ -102,11 +105,13 @@ def drained(
             f"{service} to take its backlog", lambda: (metric_sum(url, counter) or 0) >= records, DRAIN_SECONDS
         )
         seconds = time.monotonic() - began
+        spent = psutil.Process(child.process.pid).cpu_times()
         child.terminate(60)
     children.forget(child)
     return {
         "records": records,
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(spent.user + spent.system, 2),
         "peak_rss_bytes": peak.bytes,
         "rss_mib_by_tenths": " ".join(map(str, peak.over_time())),
     }
@@ -146,12 +151,12 @@ class Peak:
         return [max(tenth) // 2**20 for tenth in tenths]
 
 
-def run(messages: int, factor: int, broker_choice: str) -> dict[str, Any]:
-    """Both services at both backlogs."""
+def run(messages: int, factors: Sequence[int], broker_choice: str) -> dict[str, Any]:
+    """Both services at every backlog."""
     result: dict[str, Any] = {
         "benchmark": "backlog",
         "messages": messages,
-        "factor": factor,
+        "factors": list(factors),
         "levels_a_message": 2 * LEVELS,
     }
     with tempfile.TemporaryDirectory(prefix="cryptoflow-bench-") as temporary:
@@ -161,15 +166,27 @@ def run(messages: int, factor: int, broker_choice: str) -> dict[str, Any]:
             broker = demo_broker.start("docker" if docker else "embedded", None, children, folder, os.environ)
             try:
                 result["broker"] = broker.words
-                for times in (1, factor):
+                for times in factors:
                     result[f"{times}x"] = _both(children, folder, broker.bootstrap_servers, times, messages * times)
             finally:
                 broker.close()
-    result["ratio"] = {
-        service: round(result[f"{factor}x"][service]["peak_rss_bytes"] / result["1x"][service]["peak_rss_bytes"], 3)
-        for service in ("flattener", "s3writer")
+    services = {
+        service: [(times, result[f"{times}x"][service]) for times in factors] for service in ("flattener", "s3writer")
+    }
+    result["peak_rss_last_over_first"] = {
+        service: round(found[-1][1]["peak_rss_bytes"] / found[0][1]["peak_rss_bytes"], 3)
+        for service, found in services.items()
+    }
+    result["cpu_ns_per_further_level"] = {
+        service: {f"beyond {less[0]}x": _further(less, more, messages * 2 * LEVELS) for less, more in pairwise(found)}
+        for service, found in services.items()
     }
     return result
+
+
+def _further(less: tuple[int, dict[str, Any]], more: tuple[int, dict[str, Any]], levels: int) -> float:
+    seconds = more[1]["cpu_seconds"] - less[1]["cpu_seconds"]
+    return round(float(1e9 * seconds / (levels * (more[0] - less[0]))), 1)
 
 
 def _both(children: Children, folder: Path, bootstrap: str, times: int, messages: int) -> dict[str, Any]:
@@ -213,15 +230,15 @@ async def _prepare(settings: Settings, messages: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backlog")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--messages", type=int, default=MESSAGES, help="the smaller backlog (default: %(default)s)")
+    parser.add_argument("--messages", type=int, default=MESSAGES, help="the backlog at 1x (default: %(default)s)")
     parser.add_argument(
-        "--factor", type=int, default=FACTOR, help="the larger one is so many times that (default: %(default)s)"
+        "--factors", nargs="+", type=int, default=FACTORS, help="so many times that (default: %(default)s)"
     )
     parser.add_argument(
         "--broker", choices=("auto", "docker", "embedded"), default="auto", help="auto: real Kafka where Docker is"
     )
     arguments = parser.parse_args()
-    found = run(arguments.messages, arguments.factor, arguments.broker)
+    found = run(arguments.messages, arguments.factors, arguments.broker)
     print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))
     return 0
 
