@@ -65,6 +65,8 @@ def verify(
         raise typer.BadParameter("--against-kafka and --against-raw: choose one")
     if raw_lake is not None and not against_raw:
         raise typer.BadParameter("--raw-lake is of --against-raw")
+    if (config or pairs) and not against_kafka:
+        raise typer.BadParameter("--config and --set are of --against-kafka")
     source: AbstractContextManager[RawSource | None] = nullcontext()
     try:
         if against_kafka:
@@ -83,9 +85,9 @@ def verify(
 
 
 def raw_topics(config: Path | None, pairs: Sequence[str] | None) -> RawTopics:
-    """The raw topics of the settings. Raises `FatalError` where the flattener's libraries are not installed."""
+    """The raw topics of the settings. Raises `FatalError` where what reads raw records is not installed."""
     settings = settings_of(config, pairs)
-    _needs_flattener()
+    _needs_parser()
     from cryptoflow.raw_topics import RawTopics  # noqa: PLC0415  # aiokafka, only where it is needed
 
     return RawTopics(settings)
@@ -93,7 +95,7 @@ def raw_topics(config: Path | None, pairs: Sequence[str] | None) -> RawTopics:
 
 def raw_archive(url: str) -> AbstractContextManager[RawSource]:
     """The raw archive of a lake. Raises as `raw_topics` does."""
-    _needs_flattener()
+    _needs_parser()
     from cryptoflow.raw_archive import RawArchive  # noqa: PLC0415  # as above
 
     return nullcontext(RawArchive(lake.open_url(url)))
@@ -109,13 +111,11 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _needs_flattener() -> None:
+def _needs_parser() -> None:
     try:
         import simdjson  # noqa: F401, PLC0415
     except ModuleNotFoundError as missing:
-        raise FatalError(
-            f"to read raw records needs {missing.name}: pip install 'cryptoflow[lake,flattener]'"
-        ) from missing
+        raise FatalError(f"to read raw records needs {missing.name}: pip install 'cryptoflow[lake]'") from missing
 
 
 def _print_report(report: lake.Report) -> None:

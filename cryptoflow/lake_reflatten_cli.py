@@ -83,6 +83,8 @@ def reflatten(
         raise typer.BadParameter("one of --from-kafka and --from-raw")
     if raw_lake is not None and not from_raw:
         raise typer.BadParameter("--raw-lake is of --from-raw")
+    if (config or pairs) and not from_kafka:
+        raise typer.BadParameter("--config and --set are of --from-kafka")
     if (first is not None or last is not None) and (partition is None or len(kinds) > 1):
         raise typer.BadParameter("--first and --last are offsets of one raw partition: --partition and one --kind")
     if (first is not None or last is not None) and (start is not None or end is not None):

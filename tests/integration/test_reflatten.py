@@ -28,12 +28,10 @@ async def line(kafka, s3, services, make_config, prefix, tmp_path, monkeypatch):
     for name, value in made.line.environ.items():
         monkeypatch.setenv(name, value)
     await made.line.create_topics()
-    for service in ("flattener", "s3writer"):
-        await asyncio.to_thread(made.line.start, service)
+    await asyncio.gather(*(asyncio.to_thread(made.line.start, service) for service in ("flattener", "s3writer")))
     await made.publish(RECORDS)
     await made.stored()
-    for process in services.all:
-        assert await asyncio.to_thread(process.terminate) == 0
+    assert await asyncio.gather(*(asyncio.to_thread(process.terminate) for process in services.all)) == [0, 0]
     return made
 
 

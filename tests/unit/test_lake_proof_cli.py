@@ -81,6 +81,8 @@ NINE = "2026-11-25T09:00:00Z"
     [
         ("verify lake --against-raw --against-kafka", "choose one"),
         ("verify lake --raw-lake lake", "--raw-lake is of --against-raw"),
+        ("verify lake --against-raw --set kafka.stream=main", "--config and --set are of --against-kafka"),
+        ("reflatten lake again --from-raw --set kafka.stream=main", "--config and --set are of --from-kafka"),
         ("reflatten lake again", "one of --from-kafka and --from-raw"),
         ("reflatten lake again --from-kafka --from-raw", "one of --from-kafka and --from-raw"),
         ("reflatten lake again --from-kafka --raw-lake x", "--raw-lake is of --from-raw"),
