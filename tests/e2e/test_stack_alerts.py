@@ -91,7 +91,7 @@ def test_broken_payloads_are_told_by_who_cannot_read_them(stack):
 def test_weight_that_others_spend_from_the_address_is_told(stack):
     for _ in range(2):  # a new minute may have begun before the venue's count came back
         with suppress(AssertionError):
-            seen(stack, "RequestWeightForeign", seconds=20)
+            seen(stack, "RequestWeightForeign", seconds=12)
             break
         harm.run_in_reader(stack, harm.SPEND)
     seen(stack, "RequestWeightForeign", seconds=20)
