@@ -52,14 +52,18 @@ async def zombie(world: World) -> None:
 
 
 async def copies(world: World) -> None:
-    """Ranges that were taken long ago land again, whole, in part, cut otherwise, between the records of today."""
+    """Ranges land again that were taken long ago, cut otherwise; and some of another, before the flattener sends its own."""
     await world.begin()
     await world.start_all()
     await world.load(20)
+    [flattener] = world.alive("flattener")
     for _ in range(3):
+        flattener.pause()
+        await world.load(world.rng.randint(1, 10))
         for kind in KINDS:
-            messages = await _norm_range(world, kind)
-            await _send(world, _recut(world, kind, messages))
+            await _send(world, _recut(world, kind, await _sent(world, kind)))
+            await _send(world, _recut(world, kind, await _unsent(world, kind)))
+        flattener.resume()
         await world.load(world.rng.randint(1, 5))
 
 
@@ -69,7 +73,7 @@ async def upgrade_of_norm_records(world: World) -> None:
     await world.start_all()
     await world.load(15)
     kind = world.rng.choice(KINDS)
-    norm_copies = list(_recut(world, kind, await _norm_range(world, kind)))
+    norm_copies = list(_recut(world, kind, await _sent(world, kind)))
     middle = world.rng.randrange(len(norm_copies) + 1)
     tp = TopicPartition(norm_copies[0][0].topic, norm_copies[0][0].partition)
     newer: Sending = (tp, b"what only tomorrow can read", None, [NEWER])
@@ -147,14 +151,27 @@ async def _busy(world: World, kind: Kind) -> tuple[TopicPartition, Record]:
     return TopicPartition(record.topic, record.partition), record
 
 
-async def _norm_range(world: World, kind: Kind) -> list[Message]:
+async def _sent(world: World, kind: Kind) -> list[Message]:
     """Neighbours among raw records that are on the norm topic, as the flattener reads them."""
+    place, mine = await _partition(world, kind)
+    known = [record for record in mine if record.offset < place]
+    first = world.rng.randrange(len(known))
+    return [read(kind, record) for record in known[first : first + world.rng.randint(1, 30)]]
+
+
+async def _unsent(world: World, kind: Kind) -> list[Message]:
+    """From somewhat before what a flattener has committed, to the end."""
+    place, mine = await _partition(world, kind)
+    first = place - world.rng.randint(0, 10)
+    return [read(kind, record) for record in mine if record.offset >= first]
+
+
+async def _partition(world: World, kind: Kind) -> tuple[int, list[Record]]:
+    """One that has records: where its flattener goes on, and all of them."""
     committed = await operator.committed(world, "flattener")
-    raw = [r for r in await world.line.raw_records(kind) if r.offset < committed.get(_of(r), 0)]
-    partition = world.rng.choice(raw).partition
-    mine = [record for record in raw if record.partition == partition]
-    first = world.rng.randrange(len(mine))
-    return [read(kind, record) for record in mine[first : first + world.rng.randint(1, 30)]]
+    raw = [record for record in await world.line.raw_records(kind) if committed.get(_of(record))]
+    tp = _of(world.rng.choice(raw))
+    return committed[tp], [record for record in raw if _of(record) == tp]
 
 
 def _recut(world: World, kind: Kind, messages: Sequence[Message]) -> Iterable[Sending]:
