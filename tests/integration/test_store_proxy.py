@@ -128,10 +128,19 @@ def test_a_kept_connection_that_is_reset_is_replaced_and_so_a_creation_can_meet_
 
 
 def test_what_stalls_lands_late_although_its_client_is_gone(lake, monkeypatch):
-    monkeypatch.setattr("shared.lake.store_s3.CALL_TIMEOUT_SECONDS", 0.5)
-    rule = lake.proxy.rule("stall", verb="create", count=1)
-    with pytest.raises(RetryableError):
-        lake.through.create("a", b"late")
+    rule = lake.proxy.rule("stall", verb="create", unless="/other")
+
+    def given_up():
+        with pytest.raises(RetryableError):
+            lake.through.create("a", b"late")
+        return lake.proxy.hits(rule)
+
+    with monkeypatch.context() as hasty:
+        hasty.setattr("shared.lake.store_s3.CALL_TIMEOUT_SECONDS", 0.5)
+        eventually_sync(given_up, what="a request was on its way")
+    assert lake.through.create("other", b"x")
+    lake.proxy.close(rule)
+    assert lake.through.create("b", b"x")
     assert lake.through.get("a") is None
     lake.proxy.lift(rule)
     assert eventually_sync(lambda: lake.direct.get("a"), what="it lands") == b"late"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.matrix.cells import Cell
     from tests.matrix.judge import Judgement
 
-RUN_SECONDS = 240.0
+RUN_SECONDS = 360.0
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,10 @@ class World:
     async def start(self, service: str, *, crash: str = "", ready: bool = True, **environ: str) -> Service:
         """A service, by default until it is ready. `crash`: a crash point as ``<place>:<nth>:<action>``."""
         more = environ | ({"CRASH_POINT": crash} if crash else {})
-        return await asyncio.to_thread(self.line.start, service, ready=ready, **more)
+        made = await asyncio.to_thread(self.line.start, service, ready=False, **more)
+        if ready:
+            await asyncio.to_thread(made.wait_ready, SETTLE_SECONDS)
+        return made
 
     async def start_all(self, **crash: str) -> dict[str, Service]:
         """Reader, flattener and s3writer, at once; the one that is to crash is not waited for."""
