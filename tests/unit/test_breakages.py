@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from tests.breakages import BREAKAGES, Breakage, DoesNotApply
+from tests.breakage_list import BREAKAGES, Breakage, DoesNotApply
 from tests.support import ROOT
 
 
