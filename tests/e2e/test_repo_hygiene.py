@@ -90,6 +90,10 @@ def test_a_lock_names_no_host_and_pins_everything_by_hash(lock):
 
 def test_there_is_a_lock_for_each_extra_that_is_installed():
     assert [lock.stem for lock in LOCKS] == [
+        "bench-cryptofeed",
+        "bench-mq-bridge",
+        "bench-plain",
+        "bench-quixstreams",
         "build",
         "demo",
         "dev",
