@@ -179,6 +179,7 @@ def make_proof_line(
         prefix=prefix,
         kafka={"bootstrap_servers": kafka.bootstrap_servers},
         channels={f"{side}_{kind}": {"partitions": PARTITIONS} for side in ("raw", "norm") for kind in KINDS},
+        processor={"dead_letter_ceiling": 1},  # one record in twelve is malformed
         writer=FLUSH,
     )
     config = {**line.config, "storage": {"s3": {"enabled": True, "prefix": prefix, "archive_raw": True}}}

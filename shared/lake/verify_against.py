@@ -19,10 +19,11 @@ from shared.lake.claims import Claim
 from shared.lake.digest import digest
 from shared.lake.kinds import is_rows
 from shared.lake.patient import Patient, tried
+from shared.lake.raw_feed import Counted, Feed
 from shared.lake.raw_source import RawLine
 from shared.lake.report import Problem
 from shared.lake.row_diff import diff
-from shared.lake.spans import count, holds, mask, within, without
+from shared.lake.spans import count, mask, within, without
 from shared.messages import SourceRange
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class _Comparison:
             found.why = held.why or f"{self._source.name}: nothing is left of raw offsets {found.first}-{found.last}"
             return
         begin = self._first_that_reaches(firsts, spans[0][0])
-        feed = _Feed(self._source.records(raw, spans[0][0], spans[-1][1]))
+        feed = Feed(self._source.records(raw, spans[0][0], spans[-1][1]))
         for number, at in enumerate(firsts[begin:], begin + 1):
             claim = self._claim(at)
             if claim is not None and claim.first <= claim.last and claim.done_before < claim.done_after:
@@ -145,9 +146,9 @@ class _Comparison:
         """The source cannot be read on."""
         self._found.failed = str(error)
 
-    def _compare(self, claim: Claim, raw: RawLine, feed: _Feed) -> None:
+    def _compare(self, claim: Claim, raw: RawLine, feed: Feed) -> None:
         first, last = claim.done_before + 1, claim.done_after
-        counted = _Counted(feed.between(first, last), claim.holes)
+        counted = Counted(feed.between(first, last), claim.holes)
         tables = self._expect(claim, counted)
         head = next(tables, None)  # now the records are read, and the source knows what it still had
         held = within(self._source.held(raw).spans, first, last)
@@ -237,47 +238,6 @@ _SAID = {
     "rows-extra": "are not in the source",
     "rows-lost": "are in the source and not in the lake",
 }
-
-
-class _Feed:
-    """The records of a raw partition, handed out claim by claim."""
-
-    def __init__(self, records: Iterator[Record]) -> None:
-        self._records = records
-        self._next: Record | None = None
-
-    def between(self, first: int, last: int) -> Iterator[Record]:
-        """Those of first..last that were not handed out yet; those before are passed over."""
-        while True:
-            record = self._next or next(self._records, None)
-            self._next = record
-            if record is None or record.offset > last:
-                return
-            self._next = None
-            if record.offset >= first:
-                yield record
-
-
-class _Counted:
-    """Records on their way, but for those in declared holes; all are counted."""
-
-    def __init__(self, records: Iterator[Record], holes: Spans) -> None:
-        self.in_holes = 0
-        self._records = records
-        self._holes = holes
-        self._offsets: list[int] = []
-
-    def __iter__(self) -> Iterator[Record]:
-        for record in self._records:
-            if holds(self._holes, record.offset):
-                self.in_holes += 1
-            else:
-                self._offsets.append(record.offset)
-                yield record
-
-    def within(self, spans: Spans) -> int:
-        """How many of those that went on lie in these spans."""
-        return sum(holds(spans, offset) for offset in self._offsets)
 
 
 def _only(table: pa.Table | None, spans: Spans | None) -> pa.Table | None:

@@ -67,6 +67,7 @@ async def test_while_the_line_runs_nothing_that_is_on_its_way_is_taken_for_damag
     async def publish_on() -> None:
         while not enough.is_set():
             await line.publish(20)
+            await line.line.caught_up()  # no faster than the line is
 
     publishing = asyncio.create_task(publish_on())
     seen = [300 * PARTITIONS]

@@ -306,6 +306,7 @@ def test_what_retention_took_between_two_runs_is_a_declared_hole(store, target):
     report = verify(target, strict=True)
     assert [(loss.what, loss.first, loss.last) for loss in report.losses] == [("source-hole", 100, 119)]
     assert (made.lines[0].in_holes, made.exit_code) == (20, 3)
+    assert made.lines[0].not_made == ()  # what an earlier run made is there
 
 
 def test_a_claim_begun_by_a_release_that_read_the_records_otherwise_is_not_finished(store, target):
