@@ -37,14 +37,14 @@ TRIES = 5  # a store that is kept busy like that may refuse one
 CASES = ("nothing_committed", "committed")
 
 
-def cold(sizes: list[int], rounds: int) -> dict[str, Any]:
-    """A line of each size in both stores; started on in turn, so that all meet the same machine."""
+def cold(sizes: list[int], rounds: int, stores: list[str]) -> dict[str, Any]:
+    """A line of each size in each store (s3, folder); started on in turn, so that all meet the same machine."""
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cryptoflow-bench-")))
         kafka = stack.enter_context(containers.kafka())
         s3 = stack.enter_context(containers.s3())
-        for store in ("s3", "folder"):
+        for store in stores:
             lines = {}
             for size in sizes:
                 name = f"{store}-{size}"
@@ -75,6 +75,7 @@ class OldLine:
         self._folder = folder
         self._environ = environ
         self._size = size
+        self._made_ms = round(time.time() * 1000)  # of every record: an s3writer compares the last with its claim
         self._config = {
             "kafka": {"bootstrap_servers": bootstrap, "stream": STREAM},
             "channels": {
@@ -129,14 +130,14 @@ class OldLine:
             for _ in pool.map(create, range(self._size)):
                 pass
         seconds = time.monotonic() - began
-        asyncio.run(_fill(self._settings, self._log.topic, self._size))
+        asyncio.run(_fill(self._settings, self._log.topic, self._size, self._made_ms))
         return round(self._size / seconds)
 
     def _claim(self, offset: int) -> claims.Claim:
         return claims.Claim(
             kind="fobs", stream=STREAM, partition=0, first=offset, last=offset, schema_version=SCHEMA_VERSION,
             topic=self._log.topic, files=(), done_before=offset - 1, done_after=offset, writer=f"bench-{offset}",
-            last_timestamp_ms=0, last_src=f"{self._settings.channels.raw_fobs.topic}/0/{offset}-{offset}",
+            last_timestamp_ms=self._made_ms, last_src=f"{self._settings.channels.raw_fobs.topic}/0/{offset}-{offset}",
         )  # fmt: skip
 
     def _start(self, group: str) -> dict[str, float]:
@@ -200,13 +201,13 @@ async def _cluster_id(settings: Settings) -> str:
         return await admin.cluster_id()
 
 
-async def _fill(settings: Settings, topic: str, records: int) -> None:
+async def _fill(settings: Settings, topic: str, records: int, timestamp_ms: int) -> None:
     """So many records more: the claims say that they are stored, so nobody reads them."""
     producer = Producer(settings.kafka, client_id="bench")
     await producer.start()
     waiting: set[asyncio.Future[int]] = set()
     for _ in range(records):
-        waiting.add(await producer.send(topic, b"x", partition=0))
+        waiting.add(await producer.send(topic, b"x", partition=0, timestamp_ms=timestamp_ms))
         if len(waiting) >= IN_FLIGHT:
             done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for future in done:

@@ -9,6 +9,7 @@ assigned, the ends of all claim logs are found, the first flush is durable (wind
 that the end of the line costs, `resume` is what they take from the assignment on.
 
     python -m bench.recovery [--json] [--part kill|cold|both] [--rounds 3] [--sessions 30000,6000] [--claims 10,1000,100000]
+        [--stores s3,folder]
 """
 
 from __future__ import annotations
@@ -134,13 +135,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sessions", default="30000,6000", help="kafka.session_timeout_ms (default: %(default)s)")
     parser.add_argument("--claims", default="10,1000,100000", help="rising sizes (default: %(default)s)")
+    parser.add_argument("--stores", default="s3,folder", help="where these claims lie (default: %(default)s)")
     arguments = parser.parse_args()
     found: dict[str, Any] = {"benchmark": "recovery", "rounds": arguments.rounds}
     if arguments.part != "cold":
         sessions = [int(each) for each in arguments.sessions.split(",")]
         found["kill"] = {f"session_{each}_ms": kill(each, arguments.rounds) for each in sessions}
     if arguments.part != "kill":
-        found["cold"] = cold([int(each) for each in arguments.claims.split(",")], arguments.rounds)
+        sizes = [int(each) for each in arguments.claims.split(",")]
+        found["cold"] = cold(sizes, arguments.rounds, arguments.stores.split(","))
     print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))
     return 0
 

@@ -96,7 +96,7 @@ async def test_kafka_away_for_long_costs_the_updates_that_find_no_room_and_each_
     await asyncio.to_thread(kafka.kill)
     queues = [Highest(reader, "cryptoflow_channel_depth_bytes", topic=run.raw_topic(kind)) for kind in KINDS]
     await eventually(lambda: reader.metric("cryptoflow_overflows_total") == 1, 60, "the queue of updates is full")
-    await asyncio.gather(*(queue.watch(OUTAGE_SECONDS) for queue in queues))
+    await asyncio.gather(*(queue.watch(OUTAGE_SECONDS / 2) for queue in queues))
     assert all(queue.highest <= QUEUE_BYTES + ONE_FRAME_BYTES for queue in queues), [q.highest for q in queues]
     await asyncio.to_thread(kafka.start)
     await run.acknowledged(50, kind="fobd")
