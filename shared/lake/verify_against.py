@@ -127,7 +127,8 @@ class _Comparison:
         raw = RawLine(key.kind, line.raw_stream or key.stream, key.partition, topic, line.cluster_id)
         held = self._source.held(raw)
         spans = within(held.spans, found.first, found.last)
-        found.not_stored = count(within(held.spans, found.last + 1, 2**63))
+        if line.raw_stream is None:  # one made again ends where it was asked to
+            found.not_stored = count(within(held.spans, found.last + 1, 2**63))
         if not spans:
             found.not_held = ((found.first, found.last),)
             found.why = held.why or f"{self._source.name}: nothing is left of raw offsets {found.first}-{found.last}"
