@@ -146,9 +146,8 @@ def _section(fault: Fault, alerts: Mapping[str, Any]) -> Iterator[str]:
     for name in fault.alerts:
         rule = alerts[name]
         yield f"* Alert [{name}](alerts.md#{slug(name)}) ({rule['labels']['severity']}): {in_words(rule['annotations']['summary'])}"
-    for definition in metrics.DEFINITIONS:
-        if definition.name in fault.metrics:
-            yield f"* Metric `{definition.name}`: {definition.when_it_moves}"
+    meanings = {definition.name: definition.when_it_moves for definition in metrics.DEFINITIONS}
+    yield from (f"* Metric `{name}`: {meanings[name]}" for name in fault.metrics)
     yield from ("", "**By itself**", "", *(f"* {text}" for text in fault.alone))
     yield from ("", "**What you do**", "", *(f"* {text}" for text in fault.do))
     yield from ("", "**Seen by**", "", *(f"* `{test}`" for test in fault.tests))
