@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 WRONG_SETTINGS = {
     "CRYPTOFLOW_CHANNELS__BUFFER_BYTES": "300000",  # seconds of traffic: full soon after Kafka stops answering
-    "CRYPTOFLOW_READER__IP_SHARDS_FILE": "/tmp/ip_shards.yml",
+    "CRYPTOFLOW_READER__IP_SHARDS_FILE": "/dev/shm/ip_shards.yml",
     "CRYPTOFLOW_READER__STALE_AFTER": "5s",
     "CRYPTOFLOW_READER__INSTRUMENTS_INTERVAL": "5s",
     "CRYPTOFLOW_SOURCE__BINANCE__SPOT__ORDERBOOK__DELTA__SYMBOLS": "*USDT,MISSPELT",
@@ -28,7 +28,7 @@ WRONG_SHARDS = """
 import socket
 from pathlib import Path
 here = socket.gethostbyname(socket.gethostname())
-Path("/tmp/ip_shards.yml").write_text(f'''shards:
+Path("/dev/shm/ip_shards.yml").write_text(f'''shards:
 - {{ip: {here}, binance_future_symbols: ["*"], binance_inverse_symbols: ["*"], binance_spot_symbols: ["BTC*", MISSPELT]}}
 - {{ip: 203.0.113.10, binance_spot_symbols: [ETHUSDT]}}
 - {{ip: 203.0.113.11, binance_inverse_symbols: [BTCUSD_PERP]}}

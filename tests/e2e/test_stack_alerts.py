@@ -5,8 +5,8 @@ cause is to be had within a minute:
 
 * longer by their own words: LoopStalled, PositionLagGrowing and StoredLagHigh (a minute and more), RestartsInALoop (four
   starts, each between two looks 15 s apart), GroupUnstable (eleven rebalances), StoredVolumeDoubled (a day);
-* ClaimsLost, RecordsRepeat, FlushesAdopted: a crash between two steps, or a member that does not know that it was put out:
-  the crash points' tests have these;
+* ClaimsLost, RecordsRepeat, FlushesAdopted: a crash between two certain steps, or a member that does not know that it was
+  put out: chance decides in a stack that runs;
 * LagNearRetention, WriterBufferFull, FlushesBySize: a retention of seconds or buffers of a few rows, which no setting allows
   or which would be another stack;
 * SymbolsTakenOver: a second source address, which a container without capabilities is not given (tests/namespaces.py has);
