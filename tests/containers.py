@@ -224,7 +224,7 @@ def require_engine() -> None:
         unavailable("a Docker engine (for real Kafka and a real S3 store)")
         return
     with closing(client):
-        for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}):
+        for container in client.containers.list(all=True, ignore_removed=True, filters={"label": OWNER_LABEL}):
             if not psutil.pid_exists(int(container.labels[OWNER_LABEL])):
                 try:
                     container.remove(force=True, v=True)
