@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from services.s3writer import raw
 from services.s3writer.buffer import RECORD_OVERHEAD_BYTES
+from services.s3writer.decode import rows
 from shared.errors import FatalError
 from shared.lake import archive, claims, layout, parquet
 from shared.lake.claims import LostClaim
@@ -38,7 +39,9 @@ def built(records, **options):
 # --- packs ------------------------------------------------------------------------------------------------------------
 def test_records_are_held_in_packs_that_weigh_less_once_they_are_full():
     records = some(raw.PACK_ROWS + 5)
-    full, still_open = buffered(records).records
+    buffer = buffered(records)
+    full, still_open = buffer.records
+    assert buffer.size_bytes == full.size_bytes + still_open.size_bytes
     assert (full.src.first, full.src.last, full.rows) == (0, raw.PACK_ROWS - 1, raw.PACK_ROWS)
     assert (still_open.src.first, still_open.src.last, still_open.rows) == (raw.PACK_ROWS, raw.PACK_ROWS + 4, 5)
     assert full.size_bytes == len(full.value) + RECORD_OVERHEAD_BYTES
@@ -52,9 +55,8 @@ def test_a_buffer_weighs_what_its_packs_weigh_and_holds_every_record(sizes):
     buffer = buffered([record(number, value=b"x" * size) for number, size in enumerate(sizes)])
     assert buffer.size_bytes == sum(pack.size_bytes for pack in buffer.records)
     assert (buffer.rows, buffer.last) == (len(sizes), len(sizes) - 1)
-    assert [offset for pack in buffer.records for offset in range(pack.src.first, pack.src.last + 1)] == list(
-        range(len(sizes))
-    )
+    held = [rows(LOG.kind, pack.value, pack.src, "here") for pack in buffer.records]
+    assert [offset for batch in held for offset in batch["raw_offset"].to_pylist()] == list(range(len(sizes)))
     assert max(pack.value_bytes for pack in buffer.records) <= 4 * MIB
 
 
