@@ -28,6 +28,11 @@ def notes(settings: Settings, load: Load, output: Output) -> Iterator[str]:
         yield f"storage.s3.bucket is {s3.bucket}, but storage.s3.enabled is false: the lake is {settings.storage.local.path}"
     yield from _answers(settings, load)
     yield from _flushes(settings, output)
+    if s3.archive_raw:
+        yield (
+            "storage.s3.archive_raw is true, and the raw archive is in none of these figures: about as many files, claims, PUT "
+            "requests and bytes again, and as much of writer.buffer.max_bytes (docs/raw-archive.md)"
+        )
     for key, value in (("kafka.compression", settings.kafka.compression), ("storage.s3.compression", s3.compression)):
         if value != "zstd":
             yield f"{key} is {value}: sizes are those of zstd, it needs more"

@@ -223,6 +223,11 @@ def test_another_compression_than_the_measured_one_is_said():
     assert plan["notes"] == ["kafka.compression is lz4: sizes are those of zstd, it needs more"]
 
 
+def test_that_the_archive_is_not_counted_is_said():
+    (note,) = planned("storage.s3.archive_raw=true")[1]["notes"]
+    assert "the raw archive is in none of these figures" in note
+
+
 def test_of_patterns_the_flow_is_the_least():
     text = run("check-config", "--set", f"{DELTA}.symbols=*USDT,BTCUSDT").stdout
     (line,) = [line for line in text.splitlines() if line.startswith("messages")]
