@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from cryptoflow import reflatten_line
+from cryptoflow import lake, reflatten_line
 from cryptoflow.reflatten import reflatten
+from cryptoflow.reflatten_line import Remaker
 from cryptoflow.reflatten_range import Wanted
 from cryptoflow.renormalise import expected
 from shared.errors import FatalError
 from shared.lake import claims, layout, parquet
+from shared.lake.claim_log import ClaimLog
 from shared.lake.claims import Claim, Origin
+from shared.lake.raw_source import RawLine
 from shared.lake.store_local import LocalStore
 from shared.lake.verify import verify
 from shared.lake.verify_against import verify_against
@@ -129,6 +132,26 @@ def test_kinds_and_partitions_can_be_made_by_runs_of_their_own(tmp_path, target)
     report = verify(target, strict=True)
     verify_against(target, report, Source(records), expected)
     assert (report.verdict, report.against.raw_records, len(report.lines)) == ("complete", 180, 3)
+
+
+def test_all_that_is_asked_of_a_lake_is_answered_as_by_the_one_it_was_made_of(store, target):
+    reflatten(store, target, source(), ALL)
+    here, there = lake.watermark(store.url), lake.watermark(target.url)
+    assert (here.lines[0].closed_until_us, here.lines[0].books) == (
+        there.lines[0].closed_until_us,
+        there.lines[0].books,
+    )
+    gaps = [[gap.as_dict() for gap in lake.gaps(url)] for url in (store.url, target.url)]
+    assert gaps[0] == gaps[1]
+    assert {gap["cause"] for gap in gaps[1]} == {"poll", "malformed"}
+
+
+def test_an_s3writer_refuses_to_go_on_with_a_line_made_again(store, target):
+    reflatten(store, target, source(), ALL)
+    log = ClaimLog(kind="fobs", stream="main", partition=0, topic="norm-fobs", cluster_id="cluster-a")
+    raw = RawLine("fobs", "main", 0, "raw-fobs", "cluster-a")
+    with pytest.raises(FatalError, match="belongs to topic raw-fobs"):
+        Remaker(target, log, source(), raw)._play(log.resume(start=200, hint=200, nonce="n"))
 
 
 # Which part ---------------------------------------------------------------------------------------------------------
