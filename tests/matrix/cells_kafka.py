@@ -41,6 +41,7 @@ async def broker_killed(world: World) -> None:
     for _ in range(world.rng.randint(1, 2)):
         await world.load(world.rng.randint(1, 15))
         await asyncio.to_thread(world.kafka.restart)
+        await operator.serving(world)
     await world.load(10)
 
 
@@ -52,6 +53,7 @@ async def broker_paused(world: World) -> None:
     await asyncio.to_thread(world.kafka.pause)
     await asyncio.sleep(world.rng.uniform(1, 9))
     await asyncio.to_thread(world.kafka.resume)
+    await operator.serving(world)
     await revived(world)
     await world.load(10)
 

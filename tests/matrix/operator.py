@@ -11,6 +11,7 @@ from aiokafka.errors import NoError, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from shared import topics
+from shared.errors import RetryableError
 from shared.kafka import Admin, TopicPartition
 from tests.matrix.world import KINDS
 from tests.support import eventually
@@ -24,12 +25,26 @@ Side = Literal["raw", "norm"]
 Bounds = tuple[dict[TopicPartition, int], dict[TopicPartition, int]]  # first offset, offset of the next record
 Grouped = Literal["flattener", "s3writer"]
 READS: dict[Grouped, Side] = {"flattener": "raw", "s3writer": "norm"}
+SERVE_SECONDS = 60.0
 EMPTY_SECONDS = 20.0  # a killed member is one until its session ends
 
 
 def partitions_of(world: World, side: Side) -> list[TopicPartition]:
     """Of both kinds."""
     return [tp for kind in KINDS for tp in world.partitions(side, kind)]
+
+
+async def serving(world: World) -> None:
+    """Until the cluster names its broker again: one that was away a while is not a member of it at once."""
+
+    async def named() -> bool:
+        try:
+            await bounds(world, partitions_of(world, "raw"))
+            return not await topics.check(world.line.settings)
+        except RetryableError:
+            return False
+
+    await eventually(named, SERVE_SECONDS, "the cluster names its broker")
 
 
 async def bounds(world: World, tps: list[TopicPartition]) -> Bounds:
