@@ -38,7 +38,7 @@ class Built:
     max_recv_ns: int | None
 
 
-def build(  # as `Line` has it
+def build(
     log: ClaimLog,
     first: int,
     last: int,

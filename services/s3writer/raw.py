@@ -115,7 +115,7 @@ def take(log: ClaimLog, record: Record, taker: Taker) -> Pack:
     return Pack(record, row, taker.take(src, lost=False, newest_recv_ns=row.recv_ns))
 
 
-def build(  # as `Line` has it
+def build(
     log: ClaimLog,
     first: int,
     last: int,
