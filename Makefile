@@ -199,6 +199,6 @@ check-prometheus:
 	    $$promtool check rules --lint=all --lint-fatal rules/*.yml && $$promtool test rules tests/*.yml; } 2>&1) \
 	  && echo "  ok      promtool" || { echo "  FAILED  promtool"; echo "$$output"; exit 1; }
 
-.PHONY: help demo up up-demo down images bench test test-unit test-contract test-integration test-spark test-e2e check format \
+.PHONY: help demo up up-demo down images bench test test-unit test-contract test-integration soak breakages test-spark test-e2e check format \
   reference lock venv ci clean distclean $(CHECKS)
 .DELETE_ON_ERROR:

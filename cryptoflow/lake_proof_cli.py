@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -112,10 +113,8 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _needs_parser() -> None:
-    try:
-        import simdjson  # noqa: F401, PLC0415
-    except ModuleNotFoundError as missing:
-        raise FatalError(f"to read raw records needs {missing.name}: pip install 'cryptoflow[lake]'") from missing
+    if find_spec("simdjson") is None:
+        raise FatalError("to read raw records needs pysimdjson: pip install 'cryptoflow[lake]'")
 
 
 def _print_report(report: lake.Report) -> None:
