@@ -4,7 +4,8 @@ Three works: captured snapshots of 1000 levels a side, captured BTC and ETH upda
 symbols; each at 1, 4 and 16 times `--levels`. Every round runs all contenders in turn, each in a process of its own that
 is started, stores everything and ends; its cost is what the system says of the process, less what a start alone costs.
 What each stored is read back: all levels, each with the price, quantity and record that the others found, or nothing is
-said of it. Who stores a message a row stores its levels as texts inside of it, and says so.
+said of it. Who stores a message a row stores its levels as texts inside of it, and says so. Bytes a level are small where few captured
+messages come again and again: compare them in one work only.
 
     python -m bench.line [--json] [--rounds 3] [--levels 250000] [--works snapshots deltas market] [--only NAME...]
 """
@@ -120,7 +121,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             choice = "docker" if docker else "embedded"
             broker = demo_broker.start(choice, None, children, folder, ours.environment({}))
             try:
-                place = Place(children, broker.bootstrap_servers, folder)
+                place = Place(children, broker.bootstrap_servers, folder, arguments.profiles)
                 found = _works(place, chosen, arguments)
             finally:
                 broker.close()
@@ -140,7 +141,7 @@ def _works(place: Place, chosen: list[Contender], arguments: argparse.Namespace)
     benches = [Bench(place, work(name), arguments.levels, arguments.own_python, numbers) for name in arguments.works]
     # What a start costs depends on no work: it is measured with the first.
     for number, bench in enumerate(benches):
-        for size in {*_sizes(chosen, arguments.largest)} | ({0} if number == 0 else set()):
+        for size in [*([0] if number == 0 else []), *_sizes(chosen, arguments.largest)]:
             bench.fill(size)
         for repeat in range(arguments.rounds):
             turn = repeat % len(chosen)
@@ -199,6 +200,7 @@ def main() -> int:
     parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="default: all")
     parser.add_argument("--only", nargs="+", choices=[each.name for each in CONTENDERS], help="default: all")
     parser.add_argument("--own-python", action="store_true", help="peers run in this environment: nothing is installed")
+    parser.add_argument("--profiles", type=Path, help="a folder for profiles of our services' last run, for pstats")
     parser.add_argument(
         "--broker", choices=("auto", "docker", "embedded"), default="auto", help="auto: real Kafka where Docker is"
     )

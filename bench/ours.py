@@ -37,6 +37,7 @@ class Place:
     children: Children
     bootstrap: str
     folder: Path
+    profiles: Path | None = None  # where our services leave what `pstats` reads; they are slower for it
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def run(place: Place, task: Task) -> dict[str, Spent]:
     children = place.children
     started = {}
     for service in ("flattener", "s3writer"):
-        command = [sys.executable, "-m", f"services.{service}"]
+        profiled = ["-m", "cProfile", "-o", str(place.profiles / f"{service}.pstats")] if place.profiles else []
+        command = [sys.executable, *profiled, "-m", f"services.{service}"]
         child = children.start(service, command, environment(chosen), place.folder)
         started[service] = child, Account(child)
 
