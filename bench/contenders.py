@@ -75,7 +75,7 @@ CONTENDERS = (
         "quixstreams, a row a message",
         "a row a message, levels nested as texts: nothing parsed or exploded; at least once; no fsync",
         "the frame straight into LocalFileSink(ParquetFormat(zstd)), commit_every for about 200,000 levels, rest default",
-        1,
+        4,
         "quixstreams",
         "quix_rows.py",
         ["--nested"],

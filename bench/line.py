@@ -4,8 +4,8 @@ Three works: captured snapshots of 1000 levels a side, captured BTC and ETH upda
 symbols; each at 1, 4 and 16 times `--levels`. Every round runs all contenders in turn, each in a process of its own that
 is started, stores everything and ends; its cost is what the system says of the process, less what a start alone costs.
 What each stored is read back: all levels, each with the price, quantity and record that the others found, or nothing is
-said of it. Who stores a message a row stores its levels as texts inside of it, and says so. Bytes a level are small where few captured
-messages come again and again: compare them in one work only.
+said of it. Who stores a message a row stores its levels as texts inside of it, and says so. Bytes a
+level are small where few captured messages come again and again: compare them within a work only.
 
     python -m bench.line [--json] [--rounds 3] [--levels 250000] [--works snapshots deltas market] [--only NAME...]
 """
