@@ -12,11 +12,12 @@ import pytest
 from testcontainers.core.container import DockerContainer
 
 from tests.containers import KAFKA_IMAGE, Kafka, kafka_environ, require_engine, running
+from tests.matrix import operator
 from tests.matrix.cells import COMPLETE
 from tests.matrix.cells_kafka import revived
 from tests.matrix.judge import judged
+from tests.matrix.runs import lane_of
 from tests.matrix.world import World
-from tests.store_proxy.process import StoreProxy
 from tests.support import eventually, free_port
 
 if TYPE_CHECKING:
@@ -90,22 +91,22 @@ def disk() -> Iterator[str]:
 async def test_a_full_disk_halts_the_broker_and_costs_nothing_that_is_not_told(
     small_kafka: SmallKafka, s3: S3, tmp_path: Path
 ) -> None:
-    proxy = StoreProxy(tmp_path, s3)
-    world = World(1, tmp_path, kafka=small_kafka, s3=s3, proxy=proxy)
-    try:
-        await world.begin()
-        services = await world.start_all()
-        await world.load(20)
-        await world.flushed()
-        await asyncio.to_thread(small_kafka.fill)
-        await eventually(lambda: asyncio.to_thread(small_kafka.halted), HALT_SECONDS, "the broker halts")
-        await asyncio.to_thread(services["s3writer"].wait_logged, "kafka unavailable")
-        await asyncio.to_thread(small_kafka.make_room)
-        await asyncio.to_thread(small_kafka.start)
-        await revived(world)
-        await world.load(20)
-        await world.settle()
-        await judged(world, COMPLETE)
-    finally:
-        world.processes.end()
-        proxy.kill()
+    with lane_of(small_kafka, s3) as on:
+        world = World(1, tmp_path, kafka=on.kafka, s3=on.s3, proxy=on.proxy, bucket=on.bucket)
+        try:
+            await world.begin()
+            services = await world.start_all()
+            await world.load(20)
+            await world.flushed()
+            await asyncio.to_thread(small_kafka.fill)
+            await eventually(lambda: asyncio.to_thread(small_kafka.halted), HALT_SECONDS, "the broker halts")
+            await asyncio.to_thread(services["s3writer"].wait_logged, "kafka unavailable")
+            await asyncio.to_thread(small_kafka.make_room)
+            await asyncio.to_thread(small_kafka.start)
+            await operator.serving(world)
+            await revived(world)
+            await world.load(20)
+            await world.settle()
+            await judged(world, COMPLETE)
+        finally:
+            world.processes.end()

@@ -121,9 +121,9 @@ async def unread_records_deleted(world: World, service: Grouped) -> None:
     await world.end([running[service]])
     tps = operator.partitions_of(world, operator.READS[service])
     await _ends_move(world, tps, 3)
-    await world.keep()
     places = await operator.committed(world, service)
     _, ends = await operator.bounds(world, list(places))
+    await world.keep()
     waiting = {tp: range(place, ends[tp]) for tp, place in places.items() if ends[tp] > place}
     assert waiting, f"{service} left nothing unread"
     await operator.delete_records(

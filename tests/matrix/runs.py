@@ -54,7 +54,14 @@ class Run:
 @contextmanager
 def lane() -> Iterator[Lane]:
     """Servers of its own for the block."""
-    with tempfile.TemporaryDirectory() as folder, containers.kafka() as kafka, containers.s3() as s3:
+    with containers.kafka() as kafka, containers.s3() as s3, lane_of(kafka, s3) as made:
+        yield made
+
+
+@contextmanager
+def lane_of(kafka: containers.Kafka, s3: containers.S3) -> Iterator[Lane]:
+    """A lane over servers that run."""
+    with tempfile.TemporaryDirectory() as folder:
         proxy = StoreProxy(Path(folder), s3)
         try:
             assert proxy.endpoint_url
