@@ -90,7 +90,8 @@ def tell(console: Console, run: Run, words: str) -> None:
     if found is not None:
         console.print(
             f"{run.seed:>7} {run.cell.name:<48} {run.seconds:5.1f} s  {found.records:>5} records, {found.rows:>6} rows,"
-            f" {found.lost} declared lost, {found.gaps} gaps: {found.verdict}"
+            f" {found.lost} declared lost, {found.gaps} gaps: {found.verdict}",
+            soft_wrap=True,
         )
         return
     again = f'make soak ARGS="--seed {run.seed} --runs 1' + (f" --cell '{words}'" if words else "") + '"'
