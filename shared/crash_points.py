@@ -38,6 +38,7 @@ POINTS = (
     "flattener.in_revoke",  # tasks are cancelled, their partitions not yet let go of
     "flattener.in_shutdown",  # nothing more is fetched, what was is not published
     "s3writer.in_recovery",  # a partition is assigned, the end of its claims not looked for
+    "s3writer.after_origin",  # a line of claims begins, it has none yet
     "s3writer.in_rebuild",  # an unfinished claim's records were read again
     "s3writer.before_claim",  # the files are made
     "s3writer.after_claim",  # a claim exists, its files do not

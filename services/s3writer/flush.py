@@ -16,7 +16,7 @@ from services.s3writer.take import Taker
 from shared import crash_points, metrics
 from shared.errors import FatalError, PoisonMessage
 from shared.kafka import OffsetsLost, OwnershipLost
-from shared.lake import claim_log, parquet
+from shared.lake import claim_log, layout, parquet
 from shared.log import get_logger
 from shared.messages import NORM_VERSION, NormHeaders
 
@@ -106,13 +106,7 @@ class Protocol:
                     raise OwnershipLost(f"{self._tp.topic}/{self._tp.partition} was assigned anew")
                 return None
             case claim_log.Create(path, body):
-                if path.endswith(".lost.json"):
-                    metrics.CLAIMS_LOST.labels(self.log.kind).inc()
-                    _log.error("claim lost", path=path)
-                await crash_points.passed("s3writer.before_claim")
-                created = await call(store.create, path, body)
-                await crash_points.passed("s3writer.after_claim")
-                return created
+                return await self._create_document(path, body)
             case claim_log.CreateAll(objects):
                 return await _all(self._created(thing) for thing in objects)
             case claim_log.Get(path):
@@ -124,6 +118,22 @@ class Protocol:
                 return await _all(call(self._digest, path) for path in paths)
             case claim_log.Rebuild(claim):
                 return await self._rebuild(claim)
+
+    async def _create_document(self, path: str, body: bytes) -> bool:
+        """An origin, a claim, or the mark of a lost one."""
+        parsed = layout.parse_claim_path(path)
+        what = parsed.what if parsed is not None else None
+        if what == "lost":
+            metrics.CLAIMS_LOST.labels(self.log.kind).inc()
+            _log.error("claim lost", path=path)
+        elif what == "claim":
+            await crash_points.passed("s3writer.before_claim")
+        created = await self._storage.call(self._storage.store.create, path, body)
+        if what == "origin":
+            await crash_points.passed("s3writer.after_origin")
+        elif what == "claim":
+            await crash_points.passed("s3writer.after_claim")
+        return created
 
     async def _created(self, thing: claim_log.DataObject) -> bool:
         await crash_points.passed("s3writer.before_object")

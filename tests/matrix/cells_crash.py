@@ -23,7 +23,14 @@ REACH_SECONDS = 60.0
 SMALL_BYTES = 300
 NOISY = 0.2  # of the runs have a store that is not well either
 FREEZE_SECONDS = 5.0  # of a reader, which nobody replaces; others wait for their session to end
-REPEATED = ("produce", "ack", "claim", "object", "commit")  # places that a healthy service passes again and again
+REPEATED = (
+    "produce",
+    "ack",
+    "origin",
+    "claim",
+    "object",
+    "commit",
+)  # places that a healthy service passes again and again
 
 
 async def crash(world: World, point: str, action: Action) -> None:

@@ -136,7 +136,7 @@ async def unread_records_deleted(world: World, service: Grouped) -> None:
 async def claimed_records_deleted(world: World) -> None:
     """A writer dies between its claim and its files, and Kafka no longer has what the claim promises."""
     await world.begin()
-    running = await world.start_all(s3writer=f"s3writer.after_claim:{world.rng.randint(2, 9)}:kill")
+    running = await world.start_all(s3writer=f"s3writer.after_claim:{world.rng.randint(1, 4)}:kill")
     await asyncio.to_thread(running["s3writer"].wait, REACH_SECONDS)
     await world.load(10)
     await world.keep()
