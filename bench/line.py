@@ -32,7 +32,7 @@ from bench.ours import Place, Task
 from bench.stored import Stored, look
 from bench.work import WORKS, Filled, Work, fill, work
 from cryptoflow import demo_broker
-from cryptoflow.demo_processes import Children, Interrupts
+from cryptoflow.demo_processes import Children, DemoFailed, Interrupts
 from shared import topics
 
 SIZES = (1, 4, 16)
@@ -205,7 +205,11 @@ def main() -> int:
         "--broker", choices=("auto", "docker", "embedded"), default="auto", help="auto: real Kafka where Docker is"
     )
     arguments = parser.parse_args()
-    found = run(arguments)
+    try:
+        found = run(arguments)
+    except DemoFailed as error:
+        sys.stderr.write(f"{error}\n{error.log}\n")
+        return 1
     print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))
     return 0
 
