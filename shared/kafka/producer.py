@@ -36,6 +36,8 @@ MAX_BATCH_BYTES = 512 * 1024
 LINGER_MS = 5
 MURMUR_MASK = 0x7FFF_FFFF
 ABANDON_STEP_SECONDS = 0.1
+SILENCE_SECONDS = 10.0  # nothing acknowledged for so long, while something waits for it, is an outage
+WATCH_SECONDS = 1.0
 
 _log = get_logger(__name__)
 
@@ -56,6 +58,8 @@ class Producer:
         self._client: AIOKafkaProducer | None = None
         self._outage = Outage(client_id)
         self._outstanding: set[asyncio.Future[int]] = set()
+        self._answered_at = 0.0  # or when the oldest outstanding record was sent
+        self._watching: asyncio.TimerHandle | None = None
         self._failure: str | None = None
         self._log = _log.bind(client_id=client_id)
 
@@ -163,6 +167,12 @@ class Producer:
         client, self._client = self._client, None
         if client is None:
             return
+        try:
+            await self._stop(client, timeout_seconds)
+        finally:
+            self._outage.leave()
+
+    async def _stop(self, client: AIOKafkaProducer, timeout_seconds: float) -> None:
         deadline = asyncio.get_running_loop().time() + timeout_seconds
         if self._outstanding and self._failure is None:
             await asyncio.wait(self._outstanding, timeout=timeout_seconds)
@@ -179,7 +189,12 @@ class Producer:
         await _abandon(client)
 
     def _outer(self, inner: asyncio.Future[RecordMetadata], topic: str) -> asyncio.Future[int]:
-        outer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        outer: asyncio.Future[int] = loop.create_future()
+        if not self._outstanding:
+            self._answered_at = loop.time()
+            if self._watching is None:
+                self._watching = loop.call_later(WATCH_SECONDS, self._watch)
         self._outstanding.add(outer)
         inner.add_done_callback(partial(self._settle, outer, topic))
         return outer
@@ -190,8 +205,20 @@ class Producer:
             self._fail(f"send to {topic}: {in_words(error) if error is not None else 'cancelled'}")
             return
         self._outstanding.discard(outer)
+        self._answered_at = asyncio.get_running_loop().time()
+        self._outage.end()
         if not outer.done():
             outer.set_result(inner.result().offset)
+
+    def _watch(self) -> None:
+        """Notice an outage: aiokafka waits for a broker that is away without a word, for ever."""
+        self._watching = None
+        if not self._outstanding:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._answered_at > SILENCE_SECONDS:
+            self._outage.begin(f"no record acknowledged for {SILENCE_SECONDS:g} s")
+        self._watching = loop.call_later(WATCH_SECONDS, self._watch)
 
     def _fail(self, reason: str) -> None:
         if self._failure is None:

@@ -55,6 +55,26 @@ async def test_one_failure_fails_all_that_is_outstanding(broker, make_topic, has
     assert hasty.outstanding == 0
 
 
+async def test_a_producer_that_runs_says_once_that_nothing_is_acknowledged_and_once_that_it_is_again(
+    broker, make_topic, make_settings, monkeypatch
+):
+    monkeypatch.setattr("shared.kafka.producer.SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr("shared.kafka.producer.WATCH_SECONDS", 0.1)
+    patient = Producer(make_settings(kafka={"bootstrap_servers": broker.bootstrap_servers}).kafka, client_id="patient")
+    await patient.start()
+    topic = await make_topic()
+    with capture_logs() as logs:
+        await (await patient.send(topic, b"x"))
+        broker.freeze()
+        waiting = await patient.send(topic, b"y")
+        await eventually(lambda: events(logs, "kafka unavailable"), 10)
+        broker.thaw()
+        await waiting
+        await (await patient.send(topic, b"z"))
+    assert len(events(logs, "kafka unavailable")) == len(events(logs, "kafka recovered")) == 1
+    await patient.stop(5)
+
+
 async def test_a_new_producer_goes_on_after_a_failed_one(impatient, make_topic, hasty):
     topic = await make_topic(max_message_bytes="5000")
     with pytest.raises(ProducerFailed):
