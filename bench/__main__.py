@@ -38,6 +38,7 @@ BENCHMARKS = {
 ON_REQUEST = {"recovery", "outage"}  # half an hour each, with Docker
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out"
+WIDE = 190  # where nobody looks yet, as in a file
 
 
 def main(arguments: list[str]) -> int:
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
     if options and len(names) != 1:
         sys.stderr.write("options belong to one benchmark: name it first\n")
         return 2
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     OUT.mkdir(parents=True, exist_ok=True)
     failed = 0
     for name in names or [name for name in BENCHMARKS if name not in ON_REQUEST]:
