@@ -5,11 +5,11 @@
 Each round saturates the reader, then a bare websocket client, then a bare Kafka producer, with the same frames: the
 first figure is CPU time of the reader's process per frame, beside the sum of the other two. Then cryptofeed with its Kafka
 backend gets the same frames from the same exchange, at loads at which its core is not full: it awaits each acknowledgement
-before the next send and queues the rest without bound (saturated on a busy machine, it published nothing in a minute). What counts for it is
-its CPU time per frame received and parsed, published or not, the best of its loads: more than its due. Then one reader runs for
-`--minutes` at half of what a core is to take: latency from socket to acknowledgement, beside how late an event loop wakes
-that does nothing, and RSS over time. A gap but for the reader's start, or a repeat, ends the benchmark: every frame must
-be published.
+before the next send and queues the rest without bound (saturated on a busy machine, it published nothing in a minute). What
+counts for it is its CPU time per frame received and parsed, published or not, the best of its loads: more than its due.
+Then one reader runs for `--minutes` at half of what a core is to take: latency from socket to acknowledgement, beside how
+late an event loop wakes that does nothing, and RSS over time. A gap but for the reader's start, or a repeat, ends the
+benchmark: every frame must be published.
 """
 
 from __future__ import annotations
