@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
 import os
 import secrets
 import time
@@ -142,23 +143,29 @@ class LocalStore:
 
     def _walk(self, folder: str, prefix: str, after: str) -> Iterator[Entry]:
         """Objects below a folder in the order of their whole paths, leaving out folders that cannot hold any."""
+        base = f"{folder}/" if folder else ""
+        wanted: list[tuple[str, os.DirEntry[str]]] = []
         try:
             with os.scandir(self._root / folder) as items:
-                children = [(f"{folder}/{item.name}" if folder else item.name, item) for item in items]
+                for item in items:
+                    path = f"{base}{item.name}"
+                    if item.is_dir():
+                        path += "/"  # a folder's name sorts with its slash, as the paths below it do
+                        inside = path.startswith(prefix) or prefix.startswith(path)
+                        all_before = path < after and not after.startswith(path)
+                        if inside and not all_before and path != f"{TEMPORARY_ROOT}/":
+                            wanted.append((path, item))
+                    elif path.startswith(prefix) and path > after:
+                        wanted.append((path, item))
         except (FileNotFoundError, NotADirectoryError):
             return
-        # A folder's name sorts with its slash, as the paths below it do.
-        ordered = sorted(
-            ((path + "/", True, item) if item.is_dir() else (path, False, item) for path, item in children),
-            key=lambda child: child[0],
-        )
-        for path, is_folder, item in ordered:
-            if is_folder:
-                inside = path.startswith(prefix) or prefix.startswith(path)
-                all_before = path < after and not after.startswith(path)
-                if inside and not all_before and path != f"{TEMPORARY_ROOT}/":
-                    yield from self._walk(path[:-1], prefix, after)
-            elif path.startswith(prefix) and path > after:
+        # A heap: who wants the first of 100,000 names, as the search for the last claim does, need not sort them all.
+        heapq.heapify(wanted)
+        while wanted:
+            path, item = heapq.heappop(wanted)
+            if path.endswith("/"):
+                yield from self._walk(path[:-1], prefix, after)
+            else:
                 with contextlib.suppress(FileNotFoundError):
                     yield Entry(path, item.stat().st_size)
 
