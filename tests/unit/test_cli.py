@@ -40,6 +40,10 @@ def commands(command, path=()):
 
 
 COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+OF_KAFKA = {
+    ("lake", "verify"): ["--against-kafka"],
+    ("lake", "reflatten"): ["--from-kafka"],
+}  # else it needs no settings
 WITH_SETTINGS = [path for path, command in COMMANDS.items() if any("--set" in option.opts for option in command.params)]
 
 
@@ -65,7 +69,7 @@ def test_every_command_says_what_it_is_for(path):
 @pytest.mark.parametrize("path", WITH_SETTINGS, ids=" ".join)
 def test_a_configuration_is_accepted_in_both_spellings(path, option):
     needed = [param for param in COMMANDS[path].params if param.required]
-    result = run(*path, option, "nowhere.yml", *("x" for _ in needed))
+    result = run(*path, *OF_KAFKA.get(path, []), option, "nowhere.yml", *("x" for _ in needed))
     assert result.exit_code == 2
     assert result.stderr.splitlines() == ["nowhere.yml: file: cannot be read: No such file or directory"]
 
