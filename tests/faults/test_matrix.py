@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.matrix.cells import all_cells
-from tests.matrix.runs import Lane, cell_of, play
-from tests.store_proxy.process import StoreProxy
+from tests.matrix.runs import cell_of, lane_of, play
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.containers import S3, Kafka
     from tests.matrix.cells import Cell
+    from tests.matrix.runs import Lane
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(420)]
 
 FIXED_SEED = 6
 CHOSEN = (
@@ -33,16 +33,23 @@ CHOSEN = (
     "crash s3writer.before_claim stop",
     "crash s3writer.after_claim stop",
     "crash s3writer.before_commit hold",
+    "store answers lost of claims",
+    "store answers lost of files",
+    "store claims land late, writer killed",
+    "kafka groups moved to the beginning",
+    "kafka groups deleted",
+    "kafka rebalance storm",
+    "flattener zombie with other cuts",
+    "flattener copies land late",
 )
 RANDOM_RUNS = 8
 CELLS = {cell.name: cell for cell in all_cells()}
 
 
 @pytest.fixture
-def on(kafka: Kafka, s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
-    proxy = StoreProxy(tmp_path_factory.mktemp("proxy"), s3)
-    yield Lane(kafka, s3, proxy)
-    proxy.kill()
+def on(kafka: Kafka, s3: S3) -> Iterator[Lane]:
+    with lane_of(kafka, s3) as made:
+        yield made
 
 
 async def stands(seed: int, cell: Cell, on: Lane) -> None:
