@@ -24,7 +24,7 @@ from tests.raw_lakes import raw_record
 from tests.support import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -109,9 +109,9 @@ class ProofLine:
         async with Admin(self.line.settings.kafka, client_id="test") as admin:
             await admin.delete_records({TopicPartition(topic, number): offset for number in range(PARTITIONS)})
 
-    def command(self, *arguments: str) -> Process:
+    def command(self, *arguments: str, environ: Mapping[str, str]) -> Process:
         """`cryptoflow lake …` as a process that is not waited for."""
-        return Process("command", self.folder, ["cryptoflow.cli", "lake", *arguments], self.line.environ)
+        return Process("command", self.folder, ["cryptoflow.cli", "lake", *arguments], environ)
 
     async def run(self, *arguments: str) -> Told:
         """`cryptoflow lake … --json`, to its end."""
