@@ -58,6 +58,9 @@ async def crash(world: World, point: str, action: Action) -> None:
         else:
             await world.start(name)
         victim.resume()
+        if point == "reader.in_shutdown":  # it was told to end, and goes on with that
+            assert await asyncio.to_thread(victim.wait, REACH_SECONDS) == 0, victim.tail()
+            await world.start(name)
     await world.load(world.rng.randint(5, 30))
 
 
