@@ -61,7 +61,7 @@ test-integration: $(VENV)/.dev ## real Kafka and a real S3 store, in Docker
 soak: $(VENV)/.dev ## the fault matrix by seed, ten minutes (ARGS="--runs 200 --seed 1", ARGS="--help"): a table; needs Docker
 	@$(PY) -m tests.matrix $(ARGS)
 
-breakages: $(VENV)/.dev ## break each promise on purpose in a copy: the tests must go red (ARGS="nonce" picks by name; half an hour)
+breakages: $(VENV)/.dev ## break each promise on purpose in a copy: the tests must go red (ARGS="nonce" picks by name; two minutes)
 	@$(PY) -m tests.breakages $(ARGS)
 
 test-spark: $(VENV)/.spark ## Spark reads the lake (installs PySpark, half a gigabyte, into .venv; needs Java 17)
