@@ -20,12 +20,13 @@ from shared.lake.claims import FileEntry
 from shared.lake.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from services.s3writer.buffer import Held
     from services.s3writer.split import Key
     from shared.lake.claim_log import ClaimLog
 
+Made = tuple[DataObject, int, int]  # a file, the earliest and the latest receive time in it, ns
 CHUNK_ROWS = 1_000_000  # about 100 MB decoded
 
 
@@ -48,16 +49,21 @@ def build(
     chunk_rows: int = CHUNK_ROWS,
 ) -> Built:
     """The files of norm offsets `first..last`. Raises `FatalError` naming the record that is damaged."""
-    objects: list[DataObject] = []
-    earliest: list[int] = []
-    latest: list[int] = []
-    for key, table in tables(log, records, chunk_rows=chunk_rows):
-        received = table.column("recv_ns").to_numpy()
-        earliest.append(int(received.min()))
-        latest.append(int(received.max()))
-        objects.append(_object(log, key, (first, last), table, compression))
-    objects.sort(key=lambda made: made.entry.path)
-    return Built(tuple(objects), min(earliest, default=None), max(latest, default=None))
+
+    def made() -> Iterator[Made]:
+        for key, table in tables(log, records, chunk_rows=chunk_rows):
+            received = table.column("recv_ns").to_numpy()
+            yield _object(log, key, (first, last), table, compression), int(received.min()), int(received.max())
+
+    return built_of(made())
+
+
+def built_of(made: Iterable[Made]) -> Built:
+    """All files of a range."""
+    in_order = sorted(made, key=lambda each: each[0].entry.path)
+    earliest = min((each[1] for each in in_order), default=None)
+    latest = max((each[2] for each in in_order), default=None)
+    return Built(tuple(each[0] for each in in_order), earliest, latest)
 
 
 def tables(log: ClaimLog, records: Sequence[Held], *, chunk_rows: int = CHUNK_ROWS) -> Iterator[tuple[Key, pa.Table]]:

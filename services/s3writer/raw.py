@@ -3,7 +3,7 @@
 Every record is taken, whatever it holds: an archive does not judge. Its source is itself: the raw offsets that a record
 covers are its own one, so a jump in the offsets is a hole as everywhere.
 A pack is to raw records what a norm record is to rows: some that came one after the other, in one compressed Arrow batch,
-a seventh of what they weigh one by one. Files are written row group by row group: neither a flush nor a file need be in
+far less than they weigh one by one. Files are written row group by row group: neither a flush nor a file need be in
 memory at once, decoded.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import pyarrow as pa
 
 from services.s3writer.buffer import RECORD_OVERHEAD_BYTES
-from services.s3writer.files import Built, footer_of, object_of
+from services.s3writer.files import built_of, footer_of, object_of
 from services.s3writer.split import BOOK_NAMES, groups
 from services.s3writer.take import Taken
 from shared.lake import parquet
@@ -24,9 +24,10 @@ from shared.lake.schema import ARCHIVE_SCHEMA, PACK_SCHEMA
 from shared.messages import RAW_VERSION, SourceRange
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from services.s3writer.buffer import Held
+    from services.s3writer.files import Built, Made
     from services.s3writer.split import Key
     from services.s3writer.take import Taker
     from shared.kafka import Record
@@ -125,22 +126,19 @@ def build(
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Built:
     """The files of raw offsets `first..last`: one per (book, hour of receive time)."""
-    objects: list[DataObject] = []
-    earliest: list[int] = []
-    latest: list[int] = []
-    for group in groups(log, records, chunk_bytes):
-        files: dict[Key, _File] = {}
-        for key, part in group:
-            if key not in files:
-                files[key] = _File(log, compression)
-            files[key].add(part)
-        for key in list(files):
-            file = files.pop(key)
-            objects.append(file.end(key, (first, last)))
-            earliest.append(file.min_recv_ns)
-            latest.append(file.max_recv_ns)
-    objects.sort(key=lambda made: made.entry.path)
-    return Built(tuple(objects), min(earliest, default=None), max(latest, default=None))
+
+    def made() -> Iterator[Made]:
+        for group in groups(log, records, chunk_bytes):
+            files: dict[Key, _File] = {}
+            for key, part in group:
+                if key not in files:
+                    files[key] = _File(log, compression)
+                files[key].add(part)
+            for key in list(files):
+                file = files.pop(key)
+                yield file.end(key, (first, last)), file.min_recv_ns, file.max_recv_ns
+
+    return built_of(made())
 
 
 class _File:
