@@ -7,6 +7,7 @@ does not follow the lag; the group sees a live member all the time, as no step t
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 FETCH_SECONDS = 0.2
 PAUSED_FETCH_SECONDS = 0.01  # while a backlog is full: it empties in some milliseconds, and should not run dry
-FETCH_RECORDS = 50  # of one partition at a time: 2 MB of books of 1000 levels a side
+FETCH_RECORDS: dict[Kind, int] = {"fobs": 50, "fobd": 500}  # of one partition at a time: some 2 MB at most
 BACKLOG_BYTES = 4 * 1024 * 1024  # of one partition; above it nothing more is fetched
+COMMIT_SECONDS = 0.25  # between two: a commit costs as much as a norm record, and is a hint
+LAG_SECONDS = 1.0  # between two looks at the lags
 RETRY_SECONDS = 1.0
 
 _log = get_logger(__name__)
@@ -55,6 +58,7 @@ class Flattener:
         self._running: dict[TopicPartition, asyncio.Task[None]] = {}
         self._epoch: Epoch | None = None
         self._acked = asyncio.Event()
+        self._lag_at = 0.0
         lifecycle.ready("assignment", False, "not a member of the group yet")
 
     async def assigned(self, tps: set[TopicPartition]) -> None:
@@ -93,10 +97,11 @@ class Flattener:
     async def fetch(self) -> None:
         """Feed the partitions until told to stop. Raises `FatalError`."""
         consumed = {topic: metrics.CONSUMED_RECORDS.labels(topic) for topic in self._kinds}
+        most_records = {topic: FETCH_RECORDS[kind] for topic, kind in self._kinds.items()}
         while not self._lifecycle.stopping.is_set():
             paused = self._steer()
             try:
-                fetched = await self.consumer.fetch(PAUSED_FETCH_SECONDS if paused else FETCH_SECONDS, FETCH_RECORDS)
+                fetched = await self.consumer.fetch(PAUSED_FETCH_SECONDS if paused else FETCH_SECONDS, most_records)
             except OffsetsLost as lost:
                 await self._skip(lost)
                 continue
@@ -104,20 +109,17 @@ class Flattener:
                 if tp in self._partitions:
                     self._partitions[tp].add(records)
                     consumed[tp.topic].inc(len(records))
-            for tp, partition in self._partitions.items():
-                end = self.consumer.high_watermark(tp)
-                if end is not None:
-                    stored, oldest_ms = partition.acked_offset, partition.oldest_ms
-                    partition.meters.lag(self.consumer.lag(tp), end=end, stored=stored, oldest_ms=oldest_ms)
+            self._show_lag()
             self._lifecycle.beat()
             self._show_ready()
 
     async def commit(self) -> None:
-        """Commit what is acknowledged, as often as a commit takes, until cancelled. Raises `FatalError`."""
+        """Commit what is acknowledged, every `COMMIT_SECONDS`, until cancelled. Raises `FatalError`."""
         while True:
             await self._acked.wait()
             self._acked.clear()
             await self.commit_once()
+            await asyncio.sleep(COMMIT_SECONDS)
 
     async def commit_once(self) -> None:
         """Commit what is acknowledged. Kafka being away is no harm: the norm topic is the truth, commits are hints."""
@@ -180,6 +182,16 @@ class Flattener:
             with suppress(OwnershipLost):  # a rebalance came between: the next owner finds the same
                 await self.consumer.seek(tp, lost.beginning)
                 self._partitions[tp].lose(lost.beginning)
+
+    def _show_lag(self) -> None:
+        if time.monotonic() < self._lag_at:
+            return
+        self._lag_at = time.monotonic() + LAG_SECONDS
+        for tp, partition in self._partitions.items():
+            end = self.consumer.high_watermark(tp)
+            if end is not None:
+                stored, oldest_ms = partition.acked_offset, partition.oldest_ms
+                partition.meters.lag(self.consumer.lag(tp), end=end, stored=stored, oldest_ms=oldest_ms)
 
     def _show_ready(self) -> None:
         why = [partition.stopped_why for partition in self._partitions.values() if partition.stopped_why]

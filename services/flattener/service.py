@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 from typing import TYPE_CHECKING
 
@@ -20,19 +19,15 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 PRODUCER_STOP_SECONDS = 5.0
-GC_OBJECTS = 50_000
 
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Consume, flatten, produce, commit; after SIGTERM publish what was fetched, commit and return."""
     if await lifecycle.unless_stopped(topics.require(settings, lifecycle)) is None:
         return
-    # Fetched records wait by thousands, many objects each, none in a cycle: to look through them after every 700 new
-    # ones, as Python does by itself, was a quarter of the time spent on a backlog of updates.
-    gc.set_threshold(GC_OBJECTS)
     client_id = f"{settings.cryptoflow.name}-flattener-{socket.gethostname()}"
-    # Values are compressed inside; a second time costs and gains nothing.
-    producer = Producer(settings.kafka, client_id=client_id, compression="none")
+    # Values are compressed inside; a second time costs and gains nothing. One record of a partition is in flight at a time.
+    producer = Producer(settings.kafka, client_id=client_id, compression="none", linger_ms=0)
     channels = settings.channels
     kinds: dict[str, Kind] = {channels.raw_fobs.topic: "fobs", channels.raw_fobd.topic: "fobd"}
     metrics.show_zeros("flattener", topic=list(kinds))

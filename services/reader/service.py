@@ -6,7 +6,6 @@ It keeps no state: a start is a recovery, told by `start` gaps.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from shared.settings import MarketSettings, Settings
     from shared.venues.instruments import Instrument
 
-GC_OBJECTS = 50_000
 
 log = get_logger(__name__)
 
@@ -69,8 +67,6 @@ class Line:
 
 async def serve(settings: Settings, lifecycle: Lifecycle) -> None:
     """Records until told to stop, then drains. Raises `FatalError` if what was received could not all be handed over."""
-    # As in the flattener: what waits for Kafka is many objects, none in a cycle, not to be searched every 700 new ones.
-    gc.set_threshold(GC_OBJECTS)
     planned = plan(settings)
     _show(planned)
     metrics.show_zeros("cryptoflow_dead_letters_total", stage=["reader"])

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import random
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
 from aiokafka import TopicPartition
 from aiokafka.helpers import create_ssl_context
 
@@ -53,6 +53,8 @@ FETCH_OPTIONS: dict[str, Any] = {
     # What is fetched ahead of each partition; a larger record comes all the same, alone. Memory under backlog is this
     # times the partitions, decompressed: at 17 MiB it doubled (`python -m bench backlog`).
     "max_partition_fetch_bytes": 2 * 1024 * 1024,
+    # A broker is asked one thing at a time: while it waits for records of idle partitions, nothing comes of the busy ones.
+    "fetch_max_wait_ms": 100,
     "check_crcs": True,
 }
 BACKOFF_FIRST_SECONDS = 0.2
@@ -63,8 +65,7 @@ logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as read. An absent value is empty bytes; a header without a value has an empty one."""
 
     topic: str

@@ -106,10 +106,11 @@ class Consumer:
             await stop_hard(client)
 
     async def fetch(
-        self, timeout_seconds: float, max_records_per_partition: int | None = None
+        self, timeout_seconds: float, most_records: Mapping[str, int] | None = None
     ) -> dict[TopicPartition, list[Record]]:
         """Records in offset order; empty after `timeout_seconds` without any, while rebalancing or while Kafka is down.
 
+        `most_records` by topic: of one partition at a time; without it all that was fetched ahead.
         Raises `OffsetsLost` (seek on, then fetch again), `FatalError`, and what a callback raised.
         """
         loop = asyncio.get_running_loop()
@@ -126,13 +127,14 @@ class Consumer:
             return {}
         client, assignments = self._connected(), self._assignments
         try:
-            taken = await self._take(
-                client, self._waiting(), max(0.0, deadline - loop.time()), max_records_per_partition
-            )
-            if max_records_per_partition is not None and taken:
-                # aiokafka's limit is for all partitions together: what is at hand of the others, one by one.
-                for tp in set(self._waiting()) - set(taken):
-                    taken |= await self._take(client, (tp,), 0.0, max_records_per_partition, rest=taken)
+            taken: dict[TopicPartition, list[Any]] = {}
+            if most_records is not None:
+                # aiokafka's limit is for all partitions together: what is at hand, one by one.
+                for tp in [tp for tp in self._waiting() if tp in client._fetcher._records]:  # noqa: SLF001
+                    taken |= await self._take(client, (tp,), 0.0, most_records[tp.topic], rest=taken)
+            if not taken:
+                most = min(most_records.values()) if most_records is not None else None
+                taken = await self._take(client, self._waiting(), max(0.0, deadline - loop.time()), most)
         except (KafkaError, TimeoutError) as error:
             await self._handle(error)
             await asyncio.sleep(min(0.1, max(0.0, deadline - loop.time())))

@@ -49,12 +49,18 @@ def partition_for(key: bytes, partitions: int) -> int:
 
 
 class Producer:
-    """Idempotent, acks=all. `send` from one task; `stop` once. `compression` None takes the settings'."""
+    """Idempotent, acks=all. `send` from one task; `stop` once. `compression` None takes the settings'.
 
-    def __init__(self, settings: KafkaSettings, *, client_id: str, compression: str | None = None) -> None:
+    `linger_ms` gathers records for a request; whoever waits for each record's acknowledgement gains nothing by it.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, *, client_id: str, compression: str | None = None, linger_ms: int = LINGER_MS
+    ) -> None:
         self._options = client_options(settings, client_id)
         chosen = compression or settings.compression
         self._compression = None if chosen == "none" else chosen
+        self._linger_ms = linger_ms
         self._client: AIOKafkaProducer | None = None
         self._outage = Outage(client_id)
         self._outstanding: set[asyncio.Future[int]] = set()
@@ -83,7 +89,7 @@ class Producer:
             compression_type=self._compression,
             max_request_size=MAX_RECORD_BYTES,
             max_batch_size=MAX_BATCH_BYTES,
-            linger_ms=LINGER_MS,
+            linger_ms=self._linger_ms,
         )
         self._client = await start_patiently(make, _abandon, self._options, self._outage)
 

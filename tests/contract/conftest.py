@@ -105,6 +105,7 @@ class Member:
         self.revoked: list[set[TopicPartition]] = []
         self.records: dict[TopicPartition, list[Record]] = {}
         self.start_at: dict[TopicPartition, int] = {}
+        self.topics = topics
         self.consumer = Consumer(
             settings.kafka,
             client_id="contract-consumer",
@@ -132,7 +133,8 @@ class Member:
 
     async def take(self, timeout_seconds: float = 0.5, limit: int | None = None) -> int:
         """Fetches once; gives how many records it was handed."""
-        fetched = await self.consumer.fetch(timeout_seconds, limit)
+        most = None if limit is None else dict.fromkeys(self.topics, limit)
+        fetched = await self.consumer.fetch(timeout_seconds, most)
         for tp, records in fetched.items():
             self.records.setdefault(tp, []).extend(records)
         return sum(len(records) for records in fetched.values())

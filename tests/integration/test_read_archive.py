@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.dataset as ds
 import pytest
 import yaml
+from msgspec import structs
 
 from shared.lake.schema import ARCHIVE_SCHEMA, FILE_SCHEMAS
 from shared.lake.store_local import LocalStore
@@ -38,7 +39,7 @@ def home(tmp_path_factory) -> Path:
     records = [
         record(offset, BTC, value=value, log=log, recv_ns=HOUR_0 * 1000 + offset) for offset, value in enumerate(VALUES)
     ]
-    records[-1] = replace(records[-1], headers=(("v", b"2"),))
+    records[-1] = structs.replace(records[-1], headers=(("v", b"2"),))
     flush(store, records, log=log)
     return home
 

@@ -1,12 +1,11 @@
 """Raw records through packs and files into the archive, and out of it again: all of them, once, in their order."""
 
-from dataclasses import replace
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from services.s3writer import raw
 from services.s3writer.buffer import RECORD_OVERHEAD_BYTES

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from cryptoflow import lake, reflatten_line
 from cryptoflow.reflatten import reflatten
@@ -100,7 +101,7 @@ def test_a_large_hour_is_cut_and_holds_the_same_rows(store, target, monkeypatch)
 
 def test_a_parser_that_reads_the_records_rightly_now_gives_the_right_rows(store, target):
     """The lake has what a bug made of them: the source's records stand for what they really say."""
-    right = [replace(record, value=record.value.replace(b'"2"]', b'"2.5"]')) for record in RECORDS]
+    right = [structs.replace(record, value=record.value.replace(b'"2"]', b'"2.5"]')) for record in RECORDS]
     assert proven(store, right).verdict == "damaged"
     reflatten(store, target, source(right), ALL)
     assert proven(target, right).verdict == "complete"
@@ -335,7 +336,7 @@ def test_what_retention_took_between_two_runs_is_a_declared_hole(store, target):
 def test_a_claim_begun_by_a_release_that_read_the_records_otherwise_is_not_finished(store, target):
     with pytest.raises(Killed):
         reflatten(store, Dying(target, 4, applied=False), source(), ALL)
-    other = [replace(record, value=record.value.replace(b'"2"]', b'"2.5"]')) for record in RECORDS]
+    other = [structs.replace(record, value=record.value.replace(b'"2"]', b'"2.5"]')) for record in RECORDS]
     with pytest.raises(FatalError, match="was begun by another release"):
         reflatten(store, target, source(other), ALL)
 

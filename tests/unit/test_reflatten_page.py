@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from cryptoflow.lake_cli import app

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from cryptoflow.renormalise import expected
 from shared.errors import FatalError
