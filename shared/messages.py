@@ -32,6 +32,7 @@ GAP_CAUSES: tuple[GapCause, ...] = get_args(GapCause)
 Header = tuple[str, bytes]
 STREAM_PATTERN = re.compile(r"[a-z0-9_]+")
 INT64_MAX = 2**63 - 1
+_INT64_DIGITS = 19
 _MOST_DIGITS = 100  # Python refuses to read a number of thousands
 
 
@@ -124,6 +125,22 @@ class RawHeadersOf:
     def encode(self, recv_ns: int, seq: int) -> list[Header]:
         """As `RawHeaders.encode` does, in another order."""
         return [*self._shared, ("recv_ns", b"%d" % recv_ns), ("seq", b"%d" % seq)]
+
+    @staticmethod
+    def split(headers: tuple[Header, ...]) -> tuple[tuple[Header, ...], int] | None:
+        """What such records share, and the `recv_ns` of this one: the former need decoding once for all of them.
+
+        None where headers do not end as `encode` ends them; then only `RawHeaders.decode` can tell what they are.
+        """
+        if len(headers) < 2:  # noqa: PLR2004 - these two
+            return None
+        (first, recv_ns), (second, seq) = headers[-2:]
+        if first != "recv_ns" or second != "seq" or not (recv_ns.isdigit() and seq.isdigit()):
+            return None
+        if len(recv_ns) > _INT64_DIGITS or len(seq) >= _INT64_DIGITS:
+            return None
+        told_ns = int(recv_ns)
+        return (headers[:-2], told_ns) if told_ns <= INT64_MAX else None
 
 
 _RAW_NAMES = RawHeaders.__struct_fields__

@@ -14,13 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    Integers = NDArray[Any]  # int64, or int32
+
 WORD = pa.dictionary(pa.int16(), pa.string())
 
-_KEPT_ROWS = 16_384
+_KEPT_ROWS = 32_768
 _RANKS = np.arange(1, 5001, dtype=np.int32)  # spot has up to 5000 levels a side
 _SIDES = pa.array(["bid", "ask"])
 _SIDE_OF_SEGMENT = np.array([0, 1, 0], np.int16)  # bids, asks, the one row of a message without levels
@@ -54,17 +56,26 @@ class Shape:
             return _kept(type_, first).slice(0, self.total)
         return self.words(values) if type_ == WORD else self.integers(type_, values)
 
-    def integers(self, type_: pa.DataType, values: Sequence[int | None]) -> pa.Array:
-        """A column of whole numbers, a value per message; `type_` may be a timestamp in the unit of `values`."""
+    def integers(
+        self, type_: pa.DataType, values: Sequence[int | None], convert: Callable[[Integers], Integers] | None = None
+    ) -> pa.Array:
+        """A column of whole numbers, a value per message; `type_` may be a timestamp in the unit `convert` gives."""
         dtype = np.int32 if type_ == pa.int32() else np.int64
-        return self._repeat(type_, np.array([value or 0 for value in values], dtype), _nulls(values))
+        try:
+            integers, is_null = np.array(values, dtype), None
+        except TypeError:  # for None
+            integers, is_null = np.array([value or 0 for value in values], dtype), _nulls(values)
+        return self._repeat(type_, integers if convert is None else convert(integers), is_null)
 
     def words(self, values: Sequence[str | None]) -> pa.DictionaryArray:
         """A dictionary column, a word per message."""
-        code_of = {word: code for code, word in enumerate(dict.fromkeys(word for word in values if word is not None))}
-        codes = np.array([0 if value is None else code_of[value] for value in values], np.int16)
-        words = pa.array(list(code_of), pa.string())
-        return pa.DictionaryArray.from_arrays(self._repeat(pa.int16(), codes, _nulls(values)), words, safe=False)
+        words = dict.fromkeys(values)
+        is_null = _nulls(values) if None in words else None
+        words.pop(None, None)
+        code_of = {word: code for code, word in enumerate(words)} | {None: 0}
+        codes = np.array([code_of[value] for value in values], np.int16)
+        spread = self._repeat(pa.int16(), codes, is_null)
+        return pa.DictionaryArray.from_arrays(spread, pa.array(list(words), pa.string()), safe=False)
 
     def floats(self, values: NDArray[np.float64]) -> pa.Array:
         """A column of one value per level; null in fillers."""
@@ -119,8 +130,8 @@ def _ranks(count: int) -> NDArray[np.int32]:
     return _RANKS[:count] if count <= len(_RANKS) else np.arange(1, count + 1, dtype=np.int32)
 
 
-def _nulls(values: Sequence[Any]) -> NDArray[np.bool_] | None:
-    return np.array([value is None for value in values]) if None in values else None
+def _nulls(values: Sequence[Any]) -> NDArray[np.bool_]:
+    return np.array([value is None for value in values])
 
 
 def _array(type_: pa.DataType, values: NDArray[Any], is_null: NDArray[np.bool_] | None = None) -> pa.Array:

@@ -7,8 +7,9 @@ Crossed, unsorted and one-sided books are what the exchange said: kept, and coun
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
@@ -23,8 +24,8 @@ from shared.venues.levels import LevelParser, Levels, Side
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from services.flattener.message import Content
-    from shared.messages import Kind
+    from services.flattener.columns import Integers
+    from shared.messages import Kind, RecordType
 
 _Columns: TypeAlias = "dict[str, pa.Array]"
 
@@ -61,98 +62,119 @@ def encode(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue())
 
 
+class _Told(NamedTuple):
+    """What messages say, a column each."""
+
+    exchange: Sequence[str]
+    market: Sequence[str]
+    symbol: Sequence[str]
+    recv_ns: Sequence[int]
+    conn: Sequence[str | None]
+    partition: Sequence[int]
+    offset: Sequence[int]
+    type: Sequence[RecordType]
+    first_id: Sequence[int | None]
+    last_id: Sequence[int | None]
+    prev_id: Sequence[int | None]
+    limit: Sequence[int | None]
+    event_ms: Sequence[int | None]
+    transaction_ms: Sequence[int | None]
+    gap_cause: Sequence[str | None]
+    gap_since_us: Sequence[int | None]
+    bids: Sequence[Side]
+    asks: Sequence[Side]
+
+
 def _flatten(
     kind: Kind,
-    columns_of: Callable[[Sequence[Message], Levels], _Columns],
+    columns_of: Callable[[_Told, Levels], _Columns],
     messages: Sequence[Message],
     parser: LevelParser,
 ) -> Flattened:
-    sides: list[Side] = []
-    for message in messages:
-        content = message.content
-        sides += (content.bids, content.asks) if isinstance(content, Snapshot | Update) else (_NO_SIDE, _NO_SIDE)
-    levels = parser.parse(sides)
+    # One pass over the messages, for all columns: a pass for each costs as much as the reading of their numbers.
+    told = _Told(*zip(*map(_tell, messages), strict=True)) if messages else _Told(*[()] * len(_Told._fields))
+    levels = parser.parse(list(chain.from_iterable(zip(told.bids, told.asks, strict=True))))
     if levels.poison:
         # A good side beside a bad one goes too: half a message would pass for a whole one.
         return _flatten(kind, columns_of, _with_poison(messages, levels.poison), parser)
-    columns, schema = columns_of(messages, levels), NORM_SCHEMAS[kind]
+    columns, schema = columns_of(told, levels), NORM_SCHEMAS[kind]
     batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
     poison = [(message, message.content) for message in messages if isinstance(message.content, PoisonMessage)]
-    return Flattened(batch, poison, Quality.of(messages, levels))
+    return Flattened(batch, poison, Quality.of(told.type, levels))
 
 
 def _with_poison(messages: Sequence[Message], poison: dict[int, PoisonMessage]) -> list[Message]:
     by_message = {index // 2: error for index, error in sorted(poison.items(), reverse=True)}
-    return [replace(m, content=by_message[i]) if i in by_message else m for i, m in enumerate(messages)]
+    return [m.spoilt(by_message[i]) if i in by_message else m for i, m in enumerate(messages)]
 
 
-def _fobs_columns(messages: Sequence[Message], levels: Levels) -> _Columns:
+def _tell(message: Message) -> tuple[object, ...]:
+    """A row of `_Told`."""
+    book, record, content = message.book, message.record, message.content
+    said: tuple[object, ...]
+    if isinstance(content, Update):
+        ids = content.ids
+        said = ("update", ids.first_id, ids.last_id, ids.prev_id, None, *_timed(content))
+    elif isinstance(content, Snapshot):
+        said = ("snapshot", None, content.last_update_id, None, content.limit, *_timed(content))
+    elif isinstance(content, Gap):
+        between = content.next_id, None, content.last_id
+        since_us = None if content.since_ns is None else content.since_ns // 1000
+        said = ("gap", *between, None, None, None, content.cause, since_us, _NO_SIDE, _NO_SIDE)
+    else:
+        said = ("gap", None, None, None, None, None, None, "malformed", None, _NO_SIDE, _NO_SIDE)
+    where = record.partition, record.offset
+    return (book.exchange, book.market, book.symbol, message.recv_ns, message.conn, *where, *said)
+
+
+def _timed(content: Snapshot | Update) -> tuple[int | None, int | None, None, None, Side, Side]:
+    return content.event_ms, content.transaction_ms, None, None, content.bids, content.asks
+
+
+def _fobs_columns(told: _Told, levels: Levels) -> _Columns:
     shape = Shape.ranked(levels.counts)
-    books = [message.content if isinstance(message.content, Snapshot) else None for message in messages]
-    return _common_columns(messages, levels, shape) | {
-        "last_update_id": shape.integers(pa.int64(), [None if b is None else b.last_update_id for b in books]),
-        "depth_limit": shape.usual(pa.int32(), [None if b is None else b.limit for b in books]),
+    return _common_columns(told, levels, shape) | {
+        "last_update_id": shape.integers(pa.int64(), told.last_id),
+        "depth_limit": shape.usual(pa.int32(), told.limit),
         "level": shape.level,
     }
 
 
-def _fobd_columns(messages: Sequence[Message], levels: Levels) -> _Columns:
+def _fobd_columns(told: _Told, levels: Levels) -> _Columns:
     shape = Shape.of(levels.counts)
-    told = [_type_and_ids(message.content) for message in messages]
-    types, firsts, ids, previous, limits = zip(*told, strict=True) if told else [()] * 5
-    return _common_columns(messages, levels, shape) | {
-        "type": shape.usual(WORD, types),
-        "first_update_id": shape.integers(pa.int64(), firsts),
-        "update_id": shape.integers(pa.int64(), ids),
-        "prev_update_id": shape.integers(pa.int64(), previous),
-        "depth_limit": shape.usual(pa.int32(), limits),
-        "conn": shape.words([message.conn for message in messages]),
+    return _common_columns(told, levels, shape) | {
+        "type": shape.usual(WORD, told.type),
+        "first_update_id": shape.integers(pa.int64(), told.first_id),
+        "update_id": shape.integers(pa.int64(), told.last_id),
+        "prev_update_id": shape.integers(pa.int64(), told.prev_id),
+        "depth_limit": shape.usual(pa.int32(), told.limit),
+        "conn": shape.usual(WORD, told.conn),
     }
 
 
-def _type_and_ids(content: Content) -> tuple[str, int | None, int | None, int | None, int | None]:
-    """``type``, ``first_update_id``, ``update_id``, ``prev_update_id`` and ``depth_limit``."""
-    if isinstance(content, Update):
-        ids = content.ids
-        return "update", ids.first_id, ids.last_id, ids.prev_id, None
-    if isinstance(content, Snapshot):
-        return "snapshot", None, content.last_update_id, None, content.limit
-    if isinstance(content, Gap):
-        return "gap", content.next_id, None, content.last_id, None
-    return "gap", None, None, None, None
-
-
-def _common_columns(messages: Sequence[Message], levels: Levels, shape: Shape) -> _Columns:
+def _common_columns(told: _Told, levels: Levels, shape: Shape) -> _Columns:
     """What both kinds have."""
-    contents = [message.content for message in messages]
-    timed = [content if isinstance(content, Snapshot | Update) else None for content in contents]
     return {
-        "exchange": shape.usual(WORD, [message.book.exchange for message in messages]),
-        "market": shape.usual(WORD, [message.book.market for message in messages]),
-        "symbol": shape.words([message.book.symbol for message in messages]),
-        "timestamp": shape.integers(_TIME, [message.recv_ns // 1000 for message in messages]),
-        "recv_ns": shape.integers(pa.int64(), [message.recv_ns for message in messages]),
-        "event_time": shape.integers(_TIME, [None if c is None else _us(c.event_ms) for c in timed]),
-        "transaction_time": shape.integers(_TIME, [None if c is None else _us(c.transaction_ms) for c in timed]),
+        "exchange": shape.usual(WORD, told.exchange),
+        "market": shape.usual(WORD, told.market),
+        "symbol": shape.words(told.symbol),
+        "timestamp": shape.integers(_TIME, told.recv_ns, _us_of_ns),
+        "recv_ns": shape.integers(pa.int64(), told.recv_ns),
+        "event_time": shape.integers(_TIME, told.event_ms, _us_of_ms),
+        "transaction_time": shape.integers(_TIME, told.transaction_ms, _us_of_ms),
         "side": shape.side,
         "price": shape.floats(levels.prices),
         "quantity": shape.floats(levels.quantities),
-        "gap_cause": shape.usual(WORD, [_cause(content) for content in contents]),
-        "gap_since": shape.usual(_TIME, [_since_us(content) for content in contents]),
-        "raw_partition": shape.usual(pa.int32(), [message.record.partition for message in messages]),
-        "raw_offset": shape.integers(pa.int64(), [message.record.offset for message in messages]),
+        "gap_cause": shape.usual(WORD, told.gap_cause),
+        "gap_since": shape.usual(_TIME, told.gap_since_us),
+        "raw_partition": shape.usual(pa.int32(), told.partition),
+        "raw_offset": shape.integers(pa.int64(), told.offset),
     }
 
 
-def _us(milliseconds: int | None) -> int | None:
-    return None if milliseconds is None else milliseconds * 1000
+def _us_of_ns(nanoseconds: Integers) -> Integers:
+    return nanoseconds // 1000
 
 
-def _cause(content: object) -> str | None:
-    if isinstance(content, Gap):
-        return content.cause
-    return "malformed" if isinstance(content, PoisonMessage) else None
-
-
-def _since_us(content: object) -> int | None:
-    return content.since_ns // 1000 if isinstance(content, Gap) and content.since_ns is not None else None
+def _us_of_ms(milliseconds: Integers) -> Integers:
+    return milliseconds * 1000

@@ -6,18 +6,19 @@ row. Pure; never reads a number of a level (that is done for many messages at on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import msgspec
+
 from shared.errors import PoisonMessage
-from shared.messages import INT64_MAX, Book, Gap, RawHeaders
+from shared.messages import INT64_MAX, Book, Gap, RawHeaders, RawHeadersOf
 from shared.venues import VENUES
 from shared.venues.levels import Side, scan
 
 if TYPE_CHECKING:
     from shared.kafka import Record
-    from shared.messages import Kind, RecordType
+    from shared.messages import Header, Kind, RecordType
     from shared.venues.base import Venue
     from shared.venues.sequence import UpdateIds
 
@@ -25,11 +26,10 @@ UNKNOWN_BOOK = Book("unknown", "unknown", "unknown")
 
 _MAX_MS = 253_402_300_799_999  # the year 9999: what every reader of the lake can show
 _INT32_MAX = 2**31 - 1
-_MOST_BOOKS = 16_384  # more than all venues list together
+_MOST_SOURCES = 16_384  # more books than all venues list together
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """A full book whose levels are counted but not yet read; among updates it is an anchor."""
 
     last_update_id: int
@@ -40,8 +40,7 @@ class Snapshot:
     asks: Side
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(msgspec.Struct, frozen=True, gc=False):
     """What changed in a book; its levels are counted but not yet read."""
 
     ids: UpdateIds
@@ -54,8 +53,7 @@ class Update:
 Content: TypeAlias = Snapshot | Update | Gap | PoisonMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A raw record, and what it says."""
 
     record: Record
@@ -63,64 +61,76 @@ class Message:
     recv_ns: int
     conn: str | None  # None where the headers cannot be read
     content: Content
+    rows: int = 1  # that it becomes: its levels, and always at least one
 
-    @property
-    def rows(self) -> int:
-        """How many rows it becomes: its levels, and always at least one."""
-        content = self.content
-        if isinstance(content, Snapshot | Update):
-            return content.bids.count + content.asks.count or 1
-        return 1
+    def spoilt(self, poison: PoisonMessage) -> Message:
+        """The same record, which turned out to say nothing."""
+        return Message(self.record, self.book, self.recv_ns, self.conn, poison)
 
 
 def read(kind: Kind, record: Record) -> Message:
     """What a record of the raw topic of `kind` says. Raises `UnknownVersion` and nothing else."""
     try:
-        headers = _headers(record)
+        source, recv_ns = _source_and_time(record.headers)
     except PoisonMessage as poison:
         return Message(record, _book_of_key(record.key), record.timestamp_ms * 1_000_000, None, poison)
-    known = _known(headers.exchange, headers.market, headers.symbol)
     try:
-        content = _content(kind, headers, known, record)
+        content = _content(kind, source, record)
     except PoisonMessage as poison:
         content = poison
-    return Message(record, known.book, headers.recv_ns, headers.conn, content)
+    rows = content.bids.count + content.asks.count if isinstance(content, _WITH_LEVELS) else 1
+    return Message(record, source.book, recv_ns, source.headers.conn, content, rows or 1)
 
 
-def _headers(record: Record) -> RawHeaders:
-    headers = RawHeaders.decode(record.headers)
-    if not (headers.exchange and headers.market and headers.symbol):
-        raise PoisonMessage("bad_headers", f"headers name no book: {headers.book}")
-    return headers
+class _Source(NamedTuple):
+    """What records say that are alike but for `recv_ns` and `seq`; the book, its key and the adapter of its market."""
 
-
-class _Known(NamedTuple):
-    """A book, the key its records have, and the adapter of its market."""
-
+    headers: RawHeaders  # of one of them
     book: Book
     key: bytes
     adapter: Venue | None
 
 
-@lru_cache(maxsize=_MOST_BOOKS)
-def _known(exchange: str, market: str, symbol: str) -> _Known:
+def _source_and_time(headers: tuple[Header, ...]) -> tuple[_Source, int]:
+    split = RawHeadersOf.split(headers)
+    if split is None:
+        decoded = RawHeaders.decode(headers)
+        return _source(decoded), decoded.recv_ns
+    return _kept_source(split[0]), split[1]
+
+
+@lru_cache(maxsize=_MOST_SOURCES)
+def _kept_source(shared: tuple[Header, ...]) -> _Source:
+    return _source(RawHeaders.decode((*shared, ("recv_ns", b"0"), ("seq", b"0"))))
+
+
+def _source(headers: RawHeaders) -> _Source:
+    if not (headers.exchange and headers.market and headers.symbol):
+        raise PoisonMessage("bad_headers", f"headers name no book: {headers.book}")
+    return _Source(headers, *_known(headers.exchange, headers.market, headers.symbol))
+
+
+@lru_cache(maxsize=_MOST_SOURCES)
+def _known(exchange: str, market: str, symbol: str) -> tuple[Book, bytes, Venue | None]:
     book = Book(exchange, market, symbol)
-    return _Known(book, book.key, VENUES.get((exchange, market)))
+    return book, book.key, VENUES.get((exchange, market))
 
 
+_WITH_LEVELS = (Update, Snapshot)  # the usual one first
 _LEVELLED: dict[Kind, tuple[RecordType, ...]] = {"fobs": ("snapshot",), "fobd": ("update", "snapshot")}
 
 
-def _content(kind: Kind, headers: RawHeaders, known: _Known, record: Record) -> Content:
-    if record.key != known.key:
-        raise PoisonMessage("bad_key", f"key {record.key!r} is not that of {known.book}")
+def _content(kind: Kind, source: _Source, record: Record) -> Content:
+    headers, book, key, adapter = source
+    if record.key != key:
+        raise PoisonMessage("bad_key", f"key {record.key!r} is not that of {book}")
     if headers.type == "gap":
         return _read_gap(record.value)
     if headers.type not in _LEVELLED[kind]:
         raise PoisonMessage("bad_type", f"a record of type {headers.type} on raw-{kind}")
-    if known.adapter is None:
+    if adapter is None:
         raise PoisonMessage("unknown_venue", f"no adapter for {headers.exchange}:{headers.market}")
-    return (_read_update if headers.type == "update" else _read_snapshot)(headers, known.adapter, record.value)
+    return (_read_update if headers.type == "update" else _read_snapshot)(headers, adapter, record.value)
 
 
 def _read_snapshot(headers: RawHeaders, adapter: Venue, value: bytes) -> Snapshot:
@@ -155,10 +165,9 @@ def _read_gap(value: bytes) -> Gap:
 
 
 def _check_times(event_ms: int | None, transaction_ms: int | None) -> None:
-    if event_ms is not None:
-        _check("event time", event_ms, _MAX_MS, "bad_time")
-    if transaction_ms is not None:
-        _check("transaction time", transaction_ms, _MAX_MS, "bad_time")
+    if not (0 <= (event_ms or 0) <= _MAX_MS and 0 <= (transaction_ms or 0) <= _MAX_MS):
+        _check("event time", event_ms or 0, _MAX_MS, "bad_time")
+        _check("transaction time", transaction_ms or 0, _MAX_MS, "bad_time")
 
 
 def _check(name: str, value: int, most: int, reason: str) -> None:

@@ -6,7 +6,7 @@ that the lake holds it. Pure: no Kafka, no clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.flattener.flatten import Flattened, encode, flatten_fobd, flatten_fobs
@@ -56,6 +56,6 @@ class Normaliser:
                     yield from self.pieces(half)
                 return
             poison = PoisonMessage("too_large", f"its norm record has {len(value)} bytes")
-            flattened = self._flatten([replace(cut.messages[0], content=poison)], self._parser)
+            flattened = self._flatten([cut.messages[0].spoilt(poison)], self._parser)
             value = encode(flattened.batch)
         yield Piece(cut, flattened, value)

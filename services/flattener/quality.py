@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from services.flattener.message import Snapshot, Update
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.flattener.message import Message
+    from shared.messages import RecordType
     from shared.venues.levels import Levels
 
 
@@ -30,15 +28,15 @@ class Quality:
     imprecise: int = 0
 
     @classmethod
-    def of(cls, messages: Sequence[Message], levels: Levels) -> Quality:
-        """Of `messages`, whose sides, bids then asks of each, are those of `levels`."""
+    def of(cls, types: Sequence[RecordType], levels: Levels) -> Quality:
+        """Of messages of these types, whose sides, bids then asks of each, are those of `levels`."""
         empty = one_sided = crossed = unsorted = repeated = 0
         end = 0
         pairs = zip(levels.counts[0::2], levels.counts[1::2], strict=True)
-        for message, (bid_count, ask_count) in zip(messages, pairs, strict=True):
+        for type_, (bid_count, ask_count) in zip(types, pairs, strict=True):
             start, end = end, end + bid_count + ask_count
-            if not isinstance(message.content, Snapshot):
-                empty += start == end and isinstance(message.content, Update)
+            if type_ != "snapshot":
+                empty += start == end and type_ == "update"
                 continue
             bids, asks = levels.prices[start : start + bid_count], levels.prices[start + bid_count : end]
             if not (bid_count and ask_count):

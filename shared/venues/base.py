@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -105,7 +107,7 @@ class SnapshotEnvelope:
     asks: bytes
 
 
-class UpdateEnvelope(NamedTuple):
+class UpdateEnvelope(msgspec.Struct, frozen=True, gc=False):
     """What stands around the levels of a depth update. `bids` and `asks` are slices of the payload: raw JSON arrays."""
 
     symbol: str

@@ -32,7 +32,7 @@ _NOTHING = msgspec.Raw()
 _SHOWN_CHARACTERS = 200
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     """A depth update, or with another `e` something else; the levels are kept as they stand."""
 
     e: str | None = None
@@ -46,12 +46,12 @@ class _Event(msgspec.Struct):
     a: msgspec.Raw = _NOTHING
 
 
-class _Refusal(msgspec.Struct):
+class _Refusal(msgspec.Struct, gc=False):
     code: int | None = None
     msg: str | None = None
 
 
-class _Message(_Event):
+class _Message(_Event, gc=False):
     """Any frame: a wrapper with `data`, a bare event, or a reply."""
 
     stream: str | None = None

@@ -7,12 +7,14 @@ publishes, `shared.lake.book` for each book it rebuilds.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
+
+import msgspec
 
 Verdict = Literal["next", "repeat", "gap"]
 
 
-class UpdateIds(NamedTuple):
+class UpdateIds(msgspec.Struct, frozen=True, gc=False):
     """The ids of one depth update: it covers all changes of its symbol after `prev_id` (where given) up to `last_id`."""
 
     first_id: int  # U

@@ -17,7 +17,7 @@ MAX_ROWS, MAX_WAIT = 100, 0.2
 
 def message(offset: int, rows: int = 1) -> Message:
     record = Record("raw", 0, offset, 0, b"", b"", ())
-    return Message(record, UNKNOWN_BOOK, 0, None, Snapshot(1, None, None, None, Side(rows), Side(0)))
+    return Message(record, UNKNOWN_BOOK, 0, None, Snapshot(1, None, None, None, Side(rows), Side(0)), rows)
 
 
 def cutter(position: int = 0) -> Cutter:
