@@ -3,7 +3,7 @@
 Beside it, in the same run and interleaved, what pyarrow alone does with the same rows as finished tables: write_table to
 files, zstd, no digest, no splitting, no decoding, no fsync, no claim. Medians of CPU time, so that other work on the machine
 counts as little as can be; what was written is read back and compared with what went in, each way, once.
-`chunked`: the same flush under a memory bound of a quarter of its rows, as the largest flushes are.
+`chunked`: the same flush under a memory bound of a quarter of its weight, as the largest flushes are.
 Snapshots are of 1000 levels a side; deltas are small updates of 20 books in turn, whose rows have to be brought together.
 
     python -m bench.s3writer [--json] [--messages 400] [--updates 20000] [--repeats 5]
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from bench.payloads import Payloads, generated_updates
 from services.flattener.flatten import flatten_fobd
 from services.flattener.message import read
-from services.s3writer.files import CHUNK_ROWS, build
+from services.s3writer.files import CHUNK_BYTES, build
 from services.s3writer.flush import take
 from services.s3writer.take import Taker
 from shared.kafka import Record
@@ -41,6 +41,7 @@ from shared.venues.levels import LevelParser
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from services.s3writer.buffer import NormRecord
     from shared.messages import Kind
 
 LEVELS = 1000
@@ -78,6 +79,7 @@ def measure(kind: Kind, batches: list[pa.RecordBatch], repeats: int) -> dict[str
     records = [_record(kind, offset, batch) for offset, batch in enumerate(batches)]
     tables = _tables(kind, batches)
     rows = sum(table.num_rows for table in tables)
+    weight = round(sum(each.rows * each.row_weight for each in _taken(log, records)))
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory(prefix="bench-s3writer-") as folder:
         ours: list[float] = []
@@ -91,7 +93,7 @@ def measure(kind: Kind, batches: list[pa.RecordBatch], repeats: int) -> dict[str
                 ours.append(seconds[0])
                 theirs.append(seconds[1])
                 digesting.append(_timed(_digest, tables))
-                chunked.append(_timed(_flush, log, records, Path(folder, "chunked"), rows // 4))
+                chunked.append(_timed(_flush, log, records, Path(folder, "chunked"), weight // 4))
                 shutil.rmtree(Path(folder, "chunked"))
             else:
                 _check(tables, lake, plain)
@@ -113,11 +115,10 @@ def measure(kind: Kind, batches: list[pa.RecordBatch], repeats: int) -> dict[str
     }
 
 
-def _flush(log: ClaimLog, records: list[Record], folder: Path, chunk_rows: int = CHUNK_ROWS) -> None:
+def _flush(log: ClaimLog, records: list[Record], folder: Path, chunk_bytes: int = CHUNK_BYTES) -> None:
     """Everything between the fetch and the commit: take, buffer, decode, split, digest, encode, claim, create."""
-    store, taker = LocalStore(folder), Taker()
-    taken = [take(log, record, taker) for record in records]
-    built = build(log, 0, records[-1].offset, taken, compression="zstd", chunk_rows=chunk_rows)
+    store, taken = LocalStore(folder), _taken(log, records)
+    built = build(log, 0, records[-1].offset, taken, compression="zstd", chunk_bytes=chunk_bytes)
     claim = claims.Claim(
         kind=log.kind,
         stream=log.stream,
@@ -128,7 +129,7 @@ def _flush(log: ClaimLog, records: list[Record], folder: Path, chunk_rows: int =
         topic=log.topic,
         files=tuple(made.entry for made in built.objects),
         done_before=-1,
-        done_after=taker.done,
+        done_after=taken[-1].taken.done,
         writer="bench",
         last_timestamp_ms=0,
         last_src=str(taken[-1].src),
@@ -140,6 +141,11 @@ def _flush(log: ClaimLog, records: list[Record], folder: Path, chunk_rows: int =
             answer = _answer(store, steps.send(answer))
         except StopIteration:
             return
+
+
+def _taken(log: ClaimLog, records: list[Record]) -> list[NormRecord]:
+    taker = Taker()
+    return [take(log, record, taker) for record in records]
 
 
 def _answer(store: LocalStore, request: claim_log.Request) -> object:

@@ -247,7 +247,7 @@ def _archived(kind: Kind, records: Sequence[Record]) -> int:
     taker, buffer = Taker(), Buffer(first=0)
     for record in sorted(records, key=lambda record: record.offset):
         buffer.add(raw.take(log, record, taker), 0.0)
-    return sum(len(made.body) for made in raw.build(log, 0, buffer.last, buffer.records, "zstd").objects)
+    return sum(len(made.body) for made in build(log, 0, buffer.last, buffer.records, "zstd").objects)
 
 
 if __name__ == "__main__":

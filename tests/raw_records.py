@@ -1,6 +1,6 @@
 """Raw records as the reader writes them, and an archive made of them by the s3writer's own steps, for tests."""
 
-from services.s3writer import raw
+from services.s3writer import files, raw
 from services.s3writer.buffer import Buffer
 from services.s3writer.take import Taker
 from shared.kafka import Record
@@ -62,7 +62,7 @@ def flush(store, records, *, log=LOG, done=None, complete=True, **options):
     buffer = buffered(records, log=log, done=done)
     origin = claims.Origin(first=buffer.first, cluster_id=log.cluster_id, topic=log.topic)
     store.create(layout.origin_path(log.kind, log.stream, log.partition), claims.encode(origin))
-    built = raw.build(log, buffer.first, buffer.last, buffer.records, "zstd", **options)
+    built = files.build(log, buffer.first, buffer.last, buffer.records, "zstd", **options)
     claim = claims.Claim(
         kind=log.kind,
         stream=log.stream,

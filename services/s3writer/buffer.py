@@ -106,8 +106,8 @@ class NormRecord:
 
     @property
     def row_weight(self) -> float:
-        """Rows of books weigh the same."""
-        return 1
+        """Bytes, about: price, quantity, side and level; all else is held once a message."""
+        return 24
 
     def absorbs(self, record: Held) -> bool:  # noqa: ARG002  # as `Held` has it
         """It stays alone: it holds many messages already."""

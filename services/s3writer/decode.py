@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from shared.errors import FatalError
+from shared.lake.arrays import bits
 from shared.lake.kinds import LAKE_KINDS, is_rows
 from shared.lake.schema import BOOK_FIELDS, NORM_SCHEMAS, PACK_SCHEMA
 
@@ -57,7 +58,7 @@ def contents(kind: LakeKind, value: bytes, where: str) -> Contents:
         return Contents(0, None)
     if batch.schema.names != ["recv_ns"]:
         raise FatalError(f"{where} holds columns {batch.schema.names}, not those of norm-{kind}")
-    return Contents(batch.num_rows, int(batch.column(0).to_numpy().max()))
+    return Contents(batch.num_rows, int(bits(batch.column(0)).max()))
 
 
 def newest_up_to(kind: LakeKind, value: bytes, last: int, where: str) -> int | None:
@@ -65,7 +66,7 @@ def newest_up_to(kind: LakeKind, value: bytes, last: int, where: str) -> int | N
     batch = _read(value, _OFFSETS_TOO[kind], where)
     if not batch.num_rows:
         return None
-    received = batch.column("recv_ns").to_numpy()[batch.column("raw_offset").to_numpy() <= last]
+    received = bits(batch.column("recv_ns"))[bits(batch.column("raw_offset")) <= last]
     return int(received.max()) if len(received) else None
 
 
@@ -82,7 +83,7 @@ def rows(kind: LakeKind, value: bytes, src: SourceRange, where: str, *, keys_onl
             f"{where} is not in the schema of norm-{kind}: {batch.schema.to_string(truncate_metadata=True)}"
         )
     if batch.num_rows:
-        offsets = batch.column("raw_offset").to_numpy()
+        offsets = bits(batch.column("raw_offset"))
         if offsets[0] < src.first or offsets[-1] > src.last or bool(np.any(offsets[1:] < offsets[:-1])):
             raise FatalError(f"{where} holds rows out of order, or of other raw offsets than {src}")
     return batch

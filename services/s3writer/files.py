@@ -1,33 +1,34 @@
-"""From taken norm records to the files of a flush: one per (book, hour of receive time), the same files every time.
+"""From taken records to the files of a flush: one per (book, hour of receive time), the same files every time.
 
-Decoding happens here, not before: buffers hold values as they came, near their size on the wire. A flush of more than
-`chunk_rows` is worked off in groups of books, each decoded on its own, so memory is bounded by the group. What a range
+Decoding happens here, not before: buffers hold values as they came, near their size on the wire. A flush that weighs more
+than `chunk_bytes` is worked off in groups of books, each decoded on its own, so memory is bounded by the group. What a range
 of records gives depends on nothing but the records: whoever finishes a claim makes the same rows and digests.
 Synchronous and CPU-bound: run it in a thread; pyarrow, numpy and xxhash let go of the interpreter's lock. No I/O.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from services.s3writer.split import BOOK_NAMES, groups
-from shared.lake import layout, parquet
-from shared.lake.claim_log import DataObject
-from shared.lake.claims import FileEntry
-from shared.lake.schema import SCHEMA_VERSION
+from services.s3writer.file import File
+from services.s3writer.part import joined
+from services.s3writer.split import groups
+from shared.lake.schema import FILE_SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
 
     from services.s3writer.buffer import Held
+    from services.s3writer.part import Part
     from services.s3writer.split import Key
-    from shared.lake.claim_log import ClaimLog
+    from shared.lake.claim_log import ClaimLog, DataObject
 
-Made = tuple[DataObject, int, int]  # a file, the earliest and the latest receive time in it, ns
-CHUNK_ROWS = 1_000_000  # about 100 MB decoded
+CHUNK_BYTES = 128 * 1024 * 1024  # of what is decoded and not yet written, and of what the digests still need
+WINDOW_BYTES = 8 * 1024 * 1024  # of what is taken apart at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,63 +47,28 @@ def build(
     records: Sequence[Held],
     compression: str,
     *,
-    chunk_rows: int = CHUNK_ROWS,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Built:
-    """The files of norm offsets `first..last`. Raises `FatalError` naming the record that is damaged."""
-
-    def made() -> Iterator[Made]:
-        for key, table in tables(log, records, chunk_rows=chunk_rows):
-            received = table.column("recv_ns").to_numpy()
-            yield _object(log, key, (first, last), table, compression), int(received.min()), int(received.max())
-
-    return built_of(made())
-
-
-def built_of(made: Iterable[Made]) -> Built:
-    """All files of a range."""
-    in_order = sorted(made, key=lambda each: each[0].entry.path)
-    earliest = min((each[1] for each in in_order), default=None)
-    latest = max((each[2] for each in in_order), default=None)
-    return Built(tuple(each[0] for each in in_order), earliest, latest)
-
-
-def tables(log: ClaimLog, records: Sequence[Held], *, chunk_rows: int = CHUNK_ROWS) -> Iterator[tuple[Key, pa.Table]]:
-    """The rows of each file, file by file in no order. Raises `FatalError` naming the record that is damaged."""
-    for group in groups(log, records, chunk_rows):
-        parts: dict[Key, list[pa.RecordBatch]] = {}
+    """The files of offsets `first..last`. Raises `FatalError` naming the record that is damaged."""
+    made: list[tuple[DataObject, int, int]] = []
+    for group in groups(log, records, chunk_bytes, WINDOW_BYTES):
+        files: defaultdict[Key, File] = defaultdict(lambda: File(log, compression))
         for key, part in group:
-            parts.setdefault(key, []).append(part)
+            files[key].add(part)
+        for key in list(files):
+            file = files.pop(key)
+            made.append((file.end(key, first, last), file.min_recv_ns, file.max_recv_ns))
+    made.sort(key=lambda each: each[0].entry.path)
+    earliest = min((each[1] for each in made), default=None)
+    latest = max((each[2] for each in made), default=None)
+    return Built(tuple(each[0] for each in made), earliest, latest)
+
+
+def tables(log: ClaimLog, records: Sequence[Held]) -> Iterator[tuple[Key, pa.Table]]:
+    """The rows of each file, file by file in no order. Raises as `build`."""
+    for group in groups(log, records, CHUNK_BYTES, WINDOW_BYTES):
+        parts: defaultdict[Key, list[Part]] = defaultdict(list)
+        for key, part in group:
+            parts[key].append(part)
         for key in list(parts):
-            table = pa.Table.from_batches(parts.pop(key)).drop_columns(BOOK_NAMES)
-            yield key, table.unify_dictionaries().combine_chunks()
-
-
-def _object(log: ClaimLog, key: Key, ends: tuple[int, int], table: pa.Table, compression: str) -> DataObject:
-    footer = footer_of(log, key, ends, table.num_rows, parquet.digest(table))
-    return object_of(footer, key, parquet.encode(table, footer, compression))
-
-
-def object_of(footer: parquet.Footer, key: Key, body: bytes) -> DataObject:
-    """The file of this footer, ready to be created."""
-    ends = footer.first, footer.last
-    path = layout.data_path(footer.kind, *key, footer.stream, footer.partition, *ends)
-    return DataObject(FileEntry(path=path, rows=footer.rows, digest=footer.digest), body)
-
-
-def footer_of(log: ClaimLog, key: Key, ends: tuple[int, int], rows: int, digest: str) -> parquet.Footer:
-    """What a file of the offsets `ends` says of itself."""
-    (book, _), (first, last) = key, ends
-    return parquet.Footer(
-        kind=log.kind,
-        exchange=book.exchange,
-        market=book.market,
-        symbol=book.symbol,
-        stream=log.stream,
-        topic=log.topic,
-        partition=log.partition,
-        first=first,
-        last=last,
-        rows=rows,
-        schema_version=SCHEMA_VERSION,
-        digest=digest,
-    )
+            yield key, joined(parts.pop(key)).table(FILE_SCHEMAS[log.kind].names)

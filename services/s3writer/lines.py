@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 
 NORM = Line(flush.take, files.build)
-ARCHIVE = Line(raw.take, raw.build)
+ARCHIVE = Line(raw.take, files.build)
 
 
 def line_of(kind: LakeKind) -> Line:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shared.errors import FatalError
+from shared.lake.arrays import bits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +75,7 @@ class Taker:
 
 def rows_above(batch: pa.RecordBatch, above: int) -> pa.RecordBatch:
     """The rows with raw_offset > `above`, without a copy. The batch is in the order of raw offsets."""
-    offsets = batch.column("raw_offset").to_numpy()
+    offsets = bits(batch.column("raw_offset"))
     first = int(np.searchsorted(offsets, above, side="right"))
     return batch.slice(first) if first else batch
 

@@ -5,18 +5,21 @@ Nothing here reads a file; a column of bytes need never be in memory at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from shared.errors import FatalError
+from shared.lake.arrays import bits, of_bits, valid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-_TIME = pa.timestamp("us", tz="UTC")
+Values = np.ndarray[Any, Any]
+Piece = tuple[pa.Array, Values | None]  # of a column: values, and how often each stands; None: once
+_FIXED = (pa.int32(), pa.int64(), pa.float64(), pa.timestamp("us", tz="UTC"))
 
 
 def digest(table: pa.Table) -> str:
@@ -39,15 +42,15 @@ def digest(table: pa.Table) -> str:
     return digest_of(table.num_rows, table.columns)
 
 
-def digest_of(rows: int, columns: Iterable[pa.ChunkedArray | Payload]) -> str:
+def digest_of(rows: int, columns: Iterable[pa.ChunkedArray | Payload | Repeated]) -> str:
     """The `digest` of a table whose columns come one after the other."""
     hasher = xxhash.xxh3_128()
     hasher.update(rows.to_bytes(8, "little"))
     for column in columns:
-        if isinstance(column, Payload):
+        if isinstance(column, Payload | Repeated):
             column.feed(hasher)
         else:
-            _feed(hasher, column.type, column.chunks)
+            _feed(hasher, [(chunk, None) for chunk in column.chunks])
     return hasher.hexdigest()
 
 
@@ -57,8 +60,8 @@ class Payload:
     def __init__(self) -> None:
         self.null_count = 0
         self._bytes = xxhash.xxh3_128()
-        self._lengths: list[memoryview] = []
-        self._validity: list[memoryview] = []
+        self._lengths: list[Values] = []
+        self._validity: list[Values] = []
 
     def add(self, values: pa.Array) -> None:
         """The next values of the column."""
@@ -67,83 +70,102 @@ class Payload:
         filled = values.fill_null(b"") if values.null_count else values
         self._bytes.update(_text(filled))
         self._lengths.append(_lengths(filled))
-        self._validity.append(_validity(values))
+        self._validity.append(valid(values))
 
     def feed(self, hasher: xxhash.xxh3_128) -> None:
         """Into the digest of a table."""
         for lengths in self._lengths:
-            hasher.update(lengths)
+            hasher.update(lengths.data)
         hasher.update(self._bytes.digest())
         for validity in self._validity:
-            hasher.update(validity)
+            hasher.update(validity.data)
 
 
-def _feed(hasher: xxhash.xxh3_128, type_: pa.DataType, chunks: Iterable[pa.Array]) -> None:
-    if pa.types.is_binary(_value_type(type_)):
+class Repeated:
+    """A column in runs: each value stands as often, one after the other, as the counts beside it say."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = pieces
+
+    def feed(self, hasher: xxhash.xxh3_128) -> None:
+        """Into the digest of a table."""
+        _feed(hasher, self._pieces)
+
+
+def _feed(hasher: xxhash.xxh3_128, pieces: Sequence[Piece]) -> None:
+    """Piece by piece, so that no more than one is in memory in full."""
+    pieces = [(_nulls_outside(values), counts) for values, counts in pieces]
+    type_ = _value_type(pieces[0][0].type) if pieces else pa.null()
+    if pa.types.is_binary(type_):
         payload = Payload()
-        for chunk in chunks:
-            payload.add(chunk)
+        for values, counts in pieces:
+            payload.add(_in_full(values, counts))
         payload.feed(hasher)
         return
-    chunks = [_undictionaried(chunk) for chunk in chunks]
     if pa.types.is_list(type_) and pa.types.is_struct(type_.value_type):
-        for chunk in chunks:
-            hasher.update(chunk.value_lengths().fill_null(0).cast(pa.int64()).to_numpy().astype("<i8", copy=False).data)
-        elements = [chunk.flatten() for chunk in chunks]
-        for number, field in enumerate(type_.value_type):
-            _feed(hasher, field.type, [each.field(number) for each in elements])
+        lists = [_in_full(*piece) for piece in pieces]
+        for chunk in lists:
+            hasher.update(_numbers(chunk.value_lengths()).data)
+        elements = [chunk.flatten() for chunk in lists]
+        for number in range(type_.value_type.num_fields):
+            _feed(hasher, [(each.field(number), None) for each in elements])
     else:
-        filled = [_nulls_zeroed(chunk) for chunk in chunks]
-        for chunk in filled:
-            hasher.update(_lengths(chunk) if pa.types.is_string(chunk.type) else _eight_bytes(chunk))
-        for chunk in filled:
-            if pa.types.is_string(chunk.type):
-                hasher.update(_text(chunk))
-    for chunk in chunks:
-        hasher.update(_validity(chunk))
+        for values, counts in pieces:
+            hasher.update(_repeated(_numbers(values), counts).data)
+        for values, counts in pieces:
+            if pa.types.is_string(type_):
+                hasher.update(_text(_in_full(values, counts)))
+    for values, counts in pieces:
+        hasher.update(_repeated(valid(values), counts).data)
 
 
 def _value_type(type_: pa.DataType) -> pa.DataType:
     return type_.value_type if pa.types.is_dictionary(type_) else type_
 
 
+def _nulls_outside(chunk: pa.Array) -> pa.Array:
+    """Without a null among the values of a dictionary, which the codes do not show."""
+    return chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) and chunk.dictionary.null_count else chunk
+
+
 def _undictionaried(chunk: pa.Array) -> pa.Array:
     return chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk
 
 
-def _nulls_zeroed(chunk: pa.Array) -> pa.Array:
-    """As strings, or as 64-bit integers of the same bits; null as "" or 0. Copies only where it has to."""
-    if pa.types.is_string(chunk.type):
-        return chunk.fill_null("") if chunk.null_count else chunk
-    if pa.types.is_int32(chunk.type):
-        chunk = chunk.cast(pa.int64())
-    elif pa.types.is_int64(chunk.type) or pa.types.is_float64(chunk.type) or chunk.type == _TIME:
-        chunk = chunk.view(pa.int64())
-    else:
-        raise FatalError(f"the digest is not defined for columns of {chunk.type}")
-    return chunk.fill_null(0) if chunk.null_count else chunk
+def _repeated(values: Values, counts: Values | None) -> Values:
+    return values if counts is None else np.repeat(values, counts)
 
 
-def _eight_bytes(chunk: pa.Array) -> memoryview:
-    return cast("memoryview", chunk.to_numpy().astype("<i8", copy=False).data)
+def _in_full(values: pa.Array, counts: Values | None) -> pa.Array:
+    return values if counts is None else values.take(of_bits(np.repeat(np.arange(len(values)), counts)))
 
 
-def _lengths(chunk: pa.Array) -> memoryview:
-    return np.diff(_offsets(chunk)).astype("<i8").data
+def _numbers(values: pa.Array) -> Values:
+    """What stands for each value, as a 64-bit integer: its own bits, or the length of a string; 0 for null."""
+    if pa.types.is_dictionary(values.type):
+        codes = np.where(valid(values), bits(values), len(values.dictionary))
+        return np.append(_numbers(values.dictionary), 0)[codes]
+    if pa.types.is_string(values.type):
+        values = values.fill_null("") if values.null_count else values
+        return _lengths(values)
+    if values.type not in _FIXED:
+        raise FatalError(f"the digest is not defined for columns of {values.type}")
+    found = bits(values).astype("<i8", copy=False)
+    return found * valid(values) if values.null_count else found
+
+
+def _lengths(chunk: pa.Array) -> Values:
+    return np.diff(_offsets(chunk)).astype("<i8")
 
 
 def _text(chunk: pa.Array) -> memoryview:
+    chunk = _undictionaried(chunk)
+    chunk = chunk.fill_null("") if chunk.null_count else chunk
     offsets, data = _offsets(chunk), chunk.buffers()[2]
     return memoryview(data)[offsets[0] : offsets[-1]] if data is not None else memoryview(b"")
 
 
-def _offsets(chunk: pa.Array) -> np.ndarray[Any, Any]:
+def _offsets(chunk: pa.Array) -> Values:
     if not len(chunk):
         return np.zeros(1, np.int32)
     return np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
-
-
-def _validity(chunk: pa.Array) -> memoryview:
-    if not chunk.null_count:
-        return np.ones(len(chunk), np.uint8).data
-    return cast("memoryview", chunk.is_valid().cast(pa.uint8()).to_numpy().data)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.s3writer import raw
+from services.s3writer import file, files, raw
 from services.s3writer.buffer import RECORD_OVERHEAD_BYTES
 from services.s3writer.decode import rows
 from shared.errors import FatalError
@@ -32,7 +32,7 @@ def read(store, first=None, last=None):
 
 def built(records, **options):
     buffer = buffered(records)
-    return raw.build(LOG, buffer.first, buffer.last, buffer.records, "zstd", **options)
+    return files.build(LOG, buffer.first, buffer.last, buffer.records, "zstd", **options)
 
 
 # --- packs ------------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def test_rows_and_digests_depend_on_the_records_alone(monkeypatch, chunk_bytes, 
     odd = replace(record(40), headers=(("odd", b"\xff"), ("odd", b"")))
     records = [*some(40, limit=5), odd, *some(9, 41)]
     whole = built(records)
-    monkeypatch.setattr(raw, "GROUP_BYTES", group_bytes)
+    monkeypatch.setattr(file, "GROUP_BYTES", group_bytes)
     monkeypatch.setattr(raw, "PACK_ROWS", 7)
     other = built(records, chunk_bytes=chunk_bytes)
     assert [made.entry for made in other.objects] == [made.entry for made in whole.objects]

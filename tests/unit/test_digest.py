@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import FatalError
-from shared.lake.parquet import digest
+from shared.lake.digest import Repeated, digest, digest_of
 from shared.lake.schema import FILE_SCHEMAS
 from tests.lakes import fobs_rows, gap_row, table
 
@@ -110,9 +111,21 @@ def test_what_lies_under_a_null_changes_nothing():
 
 
 def test_a_null_inside_a_dictionary_is_a_null():
-    indices, words = pa.array([0, 1, None], pa.int16()), pa.array(["bid", None])
-    column = pa.DictionaryArray.from_arrays(indices, words)
-    assert digest(pa.table({"a": column})) == digest(pa.table({"a": pa.array(["bid", None, None], pa.string())}))
+    words = pa.array(["bid", None])
+    for codes, meant in (([0, 1, None], ["bid", None, None]), ([0, 1, 1], ["bid", None, None]), ([0, 0], ["bid"] * 2)):
+        column = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int16()), words)
+        assert digest(pa.table({"a": column})) == digest(pa.table({"a": pa.array(meant, pa.string())}))
+
+
+@given(tables(), st.data())
+def test_a_column_in_runs_is_fed_as_if_it_stood_there_in_full(rows, data):
+    counts = np.array(data.draw(st.lists(st.integers(0, 3), min_size=rows.num_rows, max_size=rows.num_rows)), np.int64)
+    cut = data.draw(st.integers(0, rows.num_rows))
+    for column in (*rows.columns, rows.column("text").dictionary_encode()):
+        values = column.combine_chunks()
+        in_full = pa.chunked_array([values.take(pa.array(np.repeat(np.arange(len(values)), counts)))])
+        runs = Repeated([(values[:cut], counts[:cut]), (values[cut:], counts[cut:])])
+        assert digest_of(9, [runs]) == digest_of(9, [in_full])
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from services.s3writer import files
 from services.s3writer.decode import contents, rows
 from services.s3writer.files import build
 from services.s3writer.flush import take
@@ -13,7 +17,7 @@ from services.s3writer.take import Taker
 from shared.errors import FatalError, UnknownVersion
 from shared.kafka import Record
 from shared.lake import layout, parquet
-from shared.lake.schema import FILE_SCHEMAS
+from shared.lake.schema import FILE_SCHEMAS, NORM_SCHEMAS
 from shared.messages import Book, SourceRange
 from tests import norm_records
 from tests.claim_logs import LOG
@@ -82,12 +86,12 @@ def test_a_message_after_the_full_hour_is_in_the_next_hours_file():
 
 def test_a_flush_in_chunks_gives_the_same_files_with_fewer_rows_in_memory():
     _, records = two_books(count=60, per_record=5)
-    whole, chunked = built(records), built(records, chunk_rows=120)
+    whole, chunked = built(records), built(records, chunk_bytes=3_000)
     assert whole == chunked
 
 
-@pytest.mark.parametrize("chunk_rows", [10**6, 300, 1], ids=["at once", "in chunks", "file by file"])
-def test_updates_of_many_books_in_turn_come_apart_whole_and_in_order(chunk_rows):
+@pytest.mark.parametrize("chunk_bytes", [10**9, 7_000, 1], ids=["at once", "in chunks", "file by file"])
+def test_updates_of_many_books_in_turn_come_apart_whole_and_in_order(chunk_bytes):
     books = [Book("binance", market, f"S{i}") for i in range(10) for market in ("future", "spot")]
     step_ns = 9 * 60 * 1_000_000_000  # some records reach over a full hour
     batches = []
@@ -99,7 +103,7 @@ def test_updates_of_many_books_in_turn_come_apart_whole_and_in_order(chunk_rows)
     log = replace(LOG, kind="fobd", topic="norm-fobd")
     taker = Taker()
     taken_ = [take(log, each, taker) for each in records]
-    objects = build(log, 0, len(records) - 1, taken_, compression="zstd", chunk_rows=chunk_rows).objects
+    objects = build(log, 0, len(records) - 1, taken_, compression="zstd", chunk_bytes=chunk_bytes).objects
     found = {book: [] for book in books}
     for made in objects:  # in the order of their paths: hour after hour
         data = layout.parse_data_path(made.entry.path)
@@ -156,6 +160,72 @@ def test_dictionaries_that_differ_between_records_do_not_change_the_rows():
     records = [record(raw, batch, raw, raw) for raw, batch in enumerate(batches)]
     for made, book in zip(built(records).objects, (BTC, ETH), strict=True):
         assert read(made).equals(norm_records.file_rows(batches, book))
+
+
+FOBD = replace(LOG, kind="fobd", topic="norm-fobd")
+MAYBE_ID = st.none() | st.integers(1, 2)
+WORDS = st.none() | st.sampled_from(["", "a", "bc"])
+ROWS = st.fixed_dictionaries(
+    {
+        "symbol": st.sampled_from(["BTCUSDT", "ETHUSDT"]),
+        "recv_ns": st.sampled_from([NOON_NS, NOON_NS + 1, NOON_NS + HOUR_NS]),
+        "event_time": MAYBE_ID,
+        "type": st.sampled_from(["update", "gap"]),
+        "update_id": MAYBE_ID,
+        "depth_limit": MAYBE_ID,
+        "side": st.none() | st.sampled_from(["bid", "ask"]),
+        "price": st.none() | st.sampled_from([0.0, -0.0, 1.5, float("nan")]),
+        "quantity": st.none() | st.floats(),
+        "gap_cause": WORDS,
+        "conn": WORDS,
+        "step": st.integers(0, 1),
+    }
+)
+# What rows share, they share by chance or because one is as often the whole of a message.
+RECORDS = st.lists(st.lists(st.tuples(ROWS, st.integers(1, 4)), min_size=1, max_size=6), min_size=1, max_size=5)
+
+
+def _any_batches(drawn):
+    offset = 0
+    for messages in drawn:
+        rows_ = []
+        for row, times in messages:
+            offset += row["step"]
+            rest = {name: value for name, value in row.items() if name != "step"}
+            book = {"exchange": "binance", "market": "future", "raw_partition": 0, "raw_offset": offset}
+            rows_ += [rest | book | {"timestamp": row["recv_ns"] // 1000}] * times
+        yield pa.RecordBatch.from_pylist(rows_, schema=NORM_SCHEMAS["fobd"])
+        offset += 1
+
+
+@given(RECORDS, st.integers(1, 30), st.sampled_from([0, 100, 10**9]), st.sampled_from([1, 200, 10**9]))
+@settings(max_examples=200, deadline=None)
+def test_any_rows_become_the_files_that_filtering_them_one_by_one_would_make(drawn, group_rows, window, chunk):
+    batches = list(_any_batches(drawn))
+    records = [
+        record(number, batch, batch["raw_offset"][0].as_py(), batch["raw_offset"][-1].as_py())
+        for number, batch in enumerate(batches)
+    ]
+    taker = Taker()
+    taken_ = [take(FOBD, each, taker) for each in records]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "ROW_GROUP_ROWS", group_rows)
+        patch.setattr(files, "WINDOW_BYTES", window)
+        made = build(FOBD, 0, len(records) - 1, taken_, compression="zstd", chunk_bytes=chunk)
+    whole = pa.Table.from_batches(batches)
+    names, hours = whole["symbol"].to_pylist(), [each // HOUR_NS for each in whole["recv_ns"].to_pylist()]
+    assert len(made.objects) == len(set(zip(names, hours, strict=True)))
+    for each in made.objects:
+        path = layout.parse_data_path(each.entry.path)
+        key = path.book.symbol, path.hour_start_us * 1000 // HOUR_NS
+        mine = whole.filter([found == key for found in zip(names, hours, strict=True)])
+        expected = mine.drop_columns(["exchange", "market", "symbol"]).cast(FILE_SCHEMAS["fobd"])
+        assert (each.entry.rows, each.entry.digest) == (expected.num_rows, parquet.digest(expected))
+        assert parquet.digest(parquet.decode(each.body, "fobd")) == each.entry.digest
+        metadata = pq.read_metadata(pa.BufferReader(each.body))
+        groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+        assert groups[:-1] == [group_rows] * (len(groups) - 1)
+        assert 0 < groups[-1] <= group_rows
 
 
 def test_deltas_are_written_by_the_same_way():
