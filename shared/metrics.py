@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
-from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import Counter, Gauge, disable_created_metrics
 
+from shared.histogram import BatchHistogram
 from shared.messages import GAP_CAUSES, KINDS
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Definition:
     labels: tuple[str, ...]
     when_it_moves: str
     values: Mapping[str, Collection[str]] = field(default_factory=dict)
-    metric: Counter | Gauge | Histogram | None = None
+    metric: Counter | Gauge | BatchHistogram | None = None
 
     @property
     def unit(self) -> str:
@@ -140,16 +141,16 @@ class Section:
         buckets: tuple[float, ...] = LATENCY_BUCKETS_SECONDS,
         values: Mapping[str, Collection[str]] | None = None,
         when_it_moves: str,
-    ) -> Histogram:
+    ) -> BatchHistogram:
         """How values are spread over `buckets`."""
-        histogram = Histogram(name, text, labels, buckets=buckets)
+        histogram = BatchHistogram(name, text, labels, buckets=buckets)
         self._define("histogram", histogram, name, text, labels, values, when_it_moves)
         return histogram
 
     def _define(  # noqa: PLR0917 - as the definition has them
         self,
         kind: Kind,
-        metric: Counter | Gauge | Histogram,
+        metric: Counter | Gauge | BatchHistogram,
         name: str,
         text: str,
         labels: tuple[str, ...],

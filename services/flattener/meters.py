@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from shared import metrics
@@ -45,14 +44,12 @@ class Meters:
         self._record_rows.observe(rows)
         self._record_bytes.inc(value_bytes)
         self._imprecise.inc(flattened.quality.imprecise)
-        for what, count in asdict(flattened.quality).items():
-            if what in self._unusual:
-                self._unusual[what].inc(count)
+        for what, books in self._unusual.items():
+            books.inc(getattr(flattened.quality, what))
         for _, poison in flattened.poison:
             metrics.DEAD_LETTERS.labels(STAGE, poison.reason).inc()
         now_seconds = time.time()
-        for message in cut.messages:
-            self._latency.observe(now_seconds - message.recv_ns / 1e9)
+        self._latency.observe_all([now_seconds - message.recv_ns / 1e9 for message in cut.messages])
 
     @staticmethod
     def lost(tp: TopicPartition, cut: Cut) -> None:
