@@ -19,7 +19,11 @@ def samples(batches, observe) -> dict[str, float]:
     for batch in batches:
         observe(child, batch)
     [family] = registry.collect()
-    return {f"{sample.name} {sample.labels.get('le')}": sample.value for sample in family.samples}
+    return {
+        f"{sample.name} {sample.labels.get('le')}": sample.value
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
 
 
 def one_by_one(child, batch) -> None:
