@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.flattener.message import read
@@ -38,6 +38,7 @@ def outcome(headers) -> tuple:
 
 
 @given(CHANGES)
+@example([(len(WIRE) - 2, 2, [("seq", b"5"), ("recv_ns", b"6")])])
 def test_any_headers_say_what_they_say_with_one_behind_them_that_nobody_knows(changes):
     headers = list(WIRE)
     for at, removed, inserted in changes:
