@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.kafka import Record
-from shared.messages import Book, RawHeaders
+from shared.messages import Book, RawHeaders, RawHeadersOf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Payloads:
     values: list[tuple[Book, bytes]]
 
     def batches(self) -> list[list[Record]]:
-        """As raw records, as many at a time as a norm record takes."""
+        """As raw records, as the reader writes them, as many at a time as a norm record takes."""
         result: list[list[Record]] = [[]]
         rows = 0
         for offset, (book, value) in enumerate(self.values):
@@ -55,7 +55,8 @@ class Payloads:
                 result.append([])
                 rows = 0
             rows += levels
-            result[-1].append(Record(f"raw-{self.kind}", 0, offset, 0, book.key, value, tuple(headers.encode())))
+            pairs = RawHeadersOf(headers).encode(headers.recv_ns, offset) if self.kind == "fobd" else headers.encode()
+            result[-1].append(Record(f"raw-{self.kind}", 0, offset, 0, book.key, value, tuple(pairs)))
         return result
 
 
