@@ -198,7 +198,7 @@ class ProcessorSettings(Section):
     """How the flattener cuts records."""
 
     batch_size: Positive = Field(
-        default=8_192, description="Rows of a norm record at most; always at least one whole raw message."
+        default=32_768, description="Rows of a norm record at most; always at least one whole raw message."
     )
     batch_timeout: Duration = Field(default=0.2, description="A norm record waits at most this long to be filled.")
     dead_letter_ceiling: Share = Field(

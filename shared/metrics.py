@@ -507,7 +507,7 @@ NORM_RECORD_ROWS = _flattener.histogram(
     "cryptoflow_norm_record_rows",
     "Rows of a norm record.",
     ("kind",),
-    buckets=(1, 10, 100, 1_000, 2_000, 4_000, 8_192, 16_384, 65_536),
+    buckets=(1, 10, 100, 1_000, 2_000, 4_000, 8_192, 16_384, 32_768, 65_536),
     when_it_moves="Small at rest (a record waits batch_timeout at most), near processor.batch_size under a backlog.",
 )
 NORM_RECORD_BYTES = _flattener.counter(
