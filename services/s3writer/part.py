@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from shared.lake.arrays import bits, of_bits, valid
+from shared.lake.arrays import bits, numbers, repeated, valid
 from shared.lake.kinds import LAKE_KINDS, is_rows
 from shared.lake.schema import BOOK_FIELDS, FILE_SCHEMAS
 
@@ -59,9 +59,12 @@ class Part:
 
     def table(self, names: Sequence[str]) -> pa.Table:
         """These columns, in full."""
-        repeated = self.messages.take(of_bits(np.repeat(np.arange(len(self.counts)), self.counts)))
         ours = set(self.rows.schema.names)
-        return pa.table([(self.rows if name in ours else repeated).column(name) for name in names], list(names))
+        columns = [
+            self.rows.column(name) if name in ours else repeated(self.messages.column(name), self.counts)
+            for name in names
+        ]
+        return pa.table(columns, list(names))
 
     def taken(self, order: NDArray[np.int64]) -> Part:
         """Its messages of these numbers, in this order."""
@@ -69,7 +72,7 @@ class Part:
         begins = (np.cumsum(self.counts) - self.counts)[order]
         rows = np.repeat(begins - (np.cumsum(counts) - counts), counts)
         rows += np.arange(len(rows))
-        return Part(self.messages.take(of_bits(order)), counts, self.rows.take(of_bits(rows)))
+        return Part(self.messages.take(numbers(order)), counts, self.rows.take(numbers(rows)))
 
     def pieces(self, starts: Sequence[int]) -> Iterator[Part]:
         """The parts that begin with these messages, the first of which is 0. No copies."""
@@ -104,7 +107,7 @@ def part_of(kind: LakeKind, batch: pa.RecordBatch) -> Part:
             _mark_changes(column, changes[1:])
     starts = np.flatnonzero(changes)
     counts = np.diff(starts, append=batch.num_rows)
-    return Part(messages.take(of_bits(starts)), counts, rows)
+    return Part(messages.take(numbers(starts)), counts, rows)
 
 
 def joined(parts: Sequence[Part]) -> Part:

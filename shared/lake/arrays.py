@@ -28,9 +28,24 @@ def valid(array: pa.Array) -> NDArray[np.uint8]:
     return bits(array.is_valid().cast(pa.int8())).view(np.uint8)
 
 
-def of_bits(values: NDArray[np.signedinteger]) -> pa.Array:
-    """Integers as an array."""
-    return pa.Array.from_buffers(_INTEGERS[values.itemsize], len(values), [None, pa.py_buffer(values)])
+def of_bits(values: NDArray[np.signedinteger], type_: pa.DataType) -> pa.Array:
+    """Numbers or times of these bits, none of them null."""
+    return pa.Array.from_buffers(type_, len(values), [None, pa.py_buffer(values)])
 
 
-_INTEGERS = {4: pa.int32(), 8: pa.int64()}
+def numbers(values: NDArray[np.int64]) -> pa.Array:
+    """As they are."""
+    return of_bits(values, pa.int64())
+
+
+def repeated(array: pa.Array, counts: NDArray[np.int64]) -> pa.Array:
+    """Each value as often as its count says. Columns of books are rarely null in part, and else need no kernel."""
+    if array.null_count == len(array):
+        return pa.nulls(int(counts.sum()), array.type)
+    if array.null_count or not (pa.types.is_dictionary(array.type) or pa.types.is_primitive(array.type)):
+        return array.take(numbers(np.repeat(np.arange(len(array)), counts)))
+    values = np.repeat(bits(array), counts)
+    if pa.types.is_dictionary(array.type):
+        codes = of_bits(values, array.type.index_type)
+        return pa.DictionaryArray.from_arrays(codes, array.dictionary, safe=False)
+    return of_bits(values, array.type)

@@ -12,10 +12,10 @@ import pyarrow as pa
 import xxhash
 
 from shared.errors import FatalError
-from shared.lake.arrays import bits, of_bits, valid
+from shared.lake.arrays import bits, repeated, valid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Values = np.ndarray[Any, Any]
 Piece = tuple[pa.Array, Values | None]  # of a column: values, and how often each stands; None: once
@@ -94,8 +94,8 @@ class Repeated:
 
 def _feed(hasher: xxhash.xxh3_128, pieces: Sequence[Piece]) -> None:
     """Piece by piece, so that no more than one is in memory in full."""
-    pieces = [(_nulls_outside(values), counts) for values, counts in pieces]
     type_ = _value_type(pieces[0][0].type) if pieces else pa.null()
+    pieces = [(_nulls_outside(values), counts) for values, counts in pieces]
     if pa.types.is_binary(type_):
         payload = Payload()
         for values, counts in pieces:
@@ -112,9 +112,9 @@ def _feed(hasher: xxhash.xxh3_128, pieces: Sequence[Piece]) -> None:
     else:
         for values, counts in pieces:
             hasher.update(_repeated(_numbers(values), counts).data)
-        for values, counts in pieces:
-            if pa.types.is_string(type_):
-                hasher.update(_text(_in_full(values, counts)))
+        for values, counts in pieces if pa.types.is_string(type_) else ():
+            for text in [_text(values)] if counts is None else _text_in_runs(values, counts):
+                hasher.update(text)
     for values, counts in pieces:
         hasher.update(_repeated(valid(values), counts).data)
 
@@ -137,13 +137,13 @@ def _repeated(values: Values, counts: Values | None) -> Values:
 
 
 def _in_full(values: pa.Array, counts: Values | None) -> pa.Array:
-    return values if counts is None else values.take(of_bits(np.repeat(np.arange(len(values)), counts)))
+    return values if counts is None else repeated(values, counts)
 
 
 def _numbers(values: pa.Array) -> Values:
     """What stands for each value, as a 64-bit integer: its own bits, or the length of a string; 0 for null."""
     if pa.types.is_dictionary(values.type):
-        codes = np.where(valid(values), bits(values), len(values.dictionary))
+        codes = np.where(valid(values), bits(values), len(values.dictionary)) if values.null_count else bits(values)
         return np.append(_numbers(values.dictionary), 0)[codes]
     if pa.types.is_string(values.type):
         values = values.fill_null("") if values.null_count else values
@@ -163,6 +163,19 @@ def _text(chunk: pa.Array) -> memoryview:
     chunk = chunk.fill_null("") if chunk.null_count else chunk
     offsets, data = _offsets(chunk), chunk.buffers()[2]
     return memoryview(data)[offsets[0] : offsets[-1]] if data is not None else memoryview(b"")
+
+
+def _text_in_runs(values: pa.Array, counts: Values) -> Iterator[bytes]:
+    """The text of all values as often as they stand. Such a string is the same over many values, or never there."""
+    if not len(values):
+        return
+    coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+    codes = np.where(valid(coded), bits(coded), len(coded.dictionary))
+    words = [*(word.encode() for word in coded.dictionary.to_pylist()), b""]
+    ends = np.append(np.flatnonzero(codes[1:] != codes[:-1]), len(codes) - 1)
+    times = np.diff(np.cumsum(counts)[ends], prepend=0)
+    for code, count in zip(codes[ends].tolist(), times.tolist(), strict=True):
+        yield words[code] * count
 
 
 def _offsets(chunk: pa.Array) -> Values:

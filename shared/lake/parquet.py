@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from shared.errors import FatalError
 from shared.lake.digest import Payload, digest, digest_of
-from shared.lake.kinds import LAKE_KINDS, is_archive
+from shared.lake.kinds import LAKE_KINDS
 from shared.lake.schema import FILE_SCHEMAS
 
 if TYPE_CHECKING:
@@ -49,7 +49,15 @@ _MAGIC = b"PAR1"
 _TRAILER_BYTES = 8  # footer length, magic
 _ZSTD_LEVEL = 3  # 5 % smaller than pyarrow's default of 1
 _SLICE_BYTES = 262_144  # of decoded rows, on average
-_NEVER_TWICE = frozenset({"timestamp", "recv_ns", "kafka_timestamp_ms", "seq", "sent_ns", "value", "raw_offset"})
+_WRITE_BATCH_ROWS = 65_536  # of a column, encoded at a time; what strings' statistics cost is paid per batch
+# Repeated from row to row or told once: zstd alone makes them as small as with a dictionary, which costs as much again.
+_PLAIN = frozenset(
+    {
+        *("timestamp", "recv_ns", "event_time", "transaction_time", "gap_since", "kafka_timestamp_ms", "sent_ns"),
+        *("last_update_id", "first_update_id", "update_id", "prev_update_id", "seq", "depth_limit", "level"),
+        *("value", "raw_partition", "raw_offset"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,21 +119,18 @@ class FileWriter:
         return cast("bytes", self._sink.getvalue().to_pybytes())
 
     def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
-        # A dictionary pays for every column of a book: times and ids repeat per message, prices and quantities between
-        # messages. BYTE_STREAM_SPLIT and DELTA_BINARY_PACKED would be smaller for some; not every engine reads them.
-        dictionaries: bool | list[str] = True
-        statistics: bool | list[str] = True
-        if is_archive(self._kind):
-            dictionaries = [leaf for leaf in _leaves(schema) if leaf not in _NEVER_TWICE]
-            statistics = [leaf for leaf in _leaves(schema) if leaf != "value"]
+        # BYTE_STREAM_SPLIT and DELTA_BINARY_PACKED would be smaller for some columns; not every engine reads them.
+        leaves = _leaves(schema)
         return pq.ParquetWriter(
             self._sink,
             schema,
             compression=self._compression,
             compression_level=_ZSTD_LEVEL if self._compression == "zstd" else None,
-            use_dictionary=dictionaries,
+            use_dictionary=[leaf for leaf in leaves if leaf not in _PLAIN],
+            write_statistics=[leaf for leaf in leaves if leaf != "value"],
+            max_rows_per_page=ROW_GROUP_ROWS,  # pages end by their bytes alone: files are a quarter smaller
+            write_batch_size=_WRITE_BATCH_ROWS,
             store_schema=False,  # Arrow's own copy would turn strings into dictionaries for some readers only
-            write_statistics=statistics,
         )
 
 
