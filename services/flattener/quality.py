@@ -42,9 +42,13 @@ class Quality:
             if not (bid_count and ask_count):
                 empty += not bid_count and not ask_count
                 one_sided += bool(bid_count or ask_count)
+            in_order = True
             for best_first in (bids[::-1], asks):
                 if not (best_first[1:] > best_first[:-1]).all():
+                    in_order = False
                     unsorted += bool((best_first[1:] < best_first[:-1]).any())
                     repeated += bool((best_first[1:] == best_first[:-1]).any())
-            crossed += bool(bid_count and ask_count and bids.max() >= asks.min())
+            if bid_count and ask_count:
+                best_bid, best_ask = (bids[0], asks[0]) if in_order else (bids.max(), asks.min())
+                crossed += bool(best_bid >= best_ask)
         return cls(len(levels.prices), empty, one_sided, crossed, unsorted, repeated, levels.imprecise)

@@ -16,13 +16,11 @@ def lift_arrays(payload: bytes, first: bytes, second: bytes) -> tuple[bytes, byt
     looked into, but hold no colon, so no other field hides in them.
     """
     start = payload.find(first) + len(first)
-    middle = payload.find(second, start)
-    if start < len(first) or middle < 0 or payload[middle - 2 : middle] != b"],":
+    if start < len(first) or not payload.endswith(b"]}"):
         return None
-    end = len(payload) - 1
-    if payload[end - 1 :] != b"]}":
+    # A colon is found ten times as fast as a key; the next one is the second key's, or the arrays do not hold levels.
+    behind = payload.find(b":", start) + 1
+    between = behind - len(second) - 1
+    if payload[between - 1 : behind] != b"]," + second or payload.find(b":", behind) >= 0:
         return None
-    left, right = payload[start : middle - 1], payload[middle + len(second) : end]
-    if b":" in left or b":" in right:
-        return None
-    return payload[:start] + b"null," + second + b"null}", left, right
+    return payload[:start] + b"null," + second + b"null}", payload[start:between], payload[behind:-1]
