@@ -45,12 +45,12 @@ class Account:
     def __init__(self, child: Child) -> None:
         self._child = child
         self._began = time.monotonic()
-        self._peak_bytes = 0
+        self.peak_bytes = 0
 
     def look(self) -> None:
         """Takes its peak memory so far; the account of the dead would count what its parent was when it forked."""
         with suppress(OSError, psutil.NoSuchProcess):
-            self._peak_bytes = max(self._peak_bytes, _peak_bytes(self._child.process.pid))
+            self.peak_bytes = max(self.peak_bytes, _peak_bytes(self._child.process.pid))
 
     def end(self, what: str, timeout_seconds: float, while_running: Callable[[], object] = lambda: None) -> Spent:
         """Waits for it. Raises `DemoFailed` unless it ends in time and well."""
@@ -69,7 +69,7 @@ class Account:
         if code != 0:
             raise DemoFailed(f"{what} ended with {code}", self._child.tail())
         wall_seconds = time.monotonic() - self._began
-        return Spent(wall_seconds, usage.ru_utime + usage.ru_stime, self._peak_bytes)
+        return Spent(wall_seconds, usage.ru_utime + usage.ru_stime, self.peak_bytes)
 
 
 def _peak_bytes(pid: int) -> int:

@@ -1,6 +1,6 @@
 """The whole line, raw topic to closed Parquet files, beside others on the same records of the same Kafka.
 
-Three works: captured snapshots of 1000 levels a side, captured BTC and ETH updates, updates of a made-up market of 500
+Three works: captured snapshots of 1000 levels a side, captured BTC and ETH updates, updates of a simulated market of 500
 symbols; each at 1, 4 and 16 times `--levels`. Every round runs all contenders in turn, each in a process of its own that
 is started, stores everything and ends; its cost is what the system says of the process, less what a start alone costs.
 What each stored is read back: all levels, each with the price, quantity and record that the others found, or nothing is
@@ -18,7 +18,6 @@ import importlib.metadata
 import json
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -31,8 +30,7 @@ from bench.line_figures import limits as limit_figures
 from bench.ours import Place, Task
 from bench.stored import Stored, look
 from bench.work import WORKS, Filled, Work, fill, work
-from cryptoflow import demo_broker
-from cryptoflow.demo_processes import Children, DemoFailed, Interrupts
+from cryptoflow.demo_processes import DemoFailed
 from shared import topics
 
 SIZES = (1, 4, 16)
@@ -114,20 +112,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = [each for each in CONTENDERS if not arguments.only or each.name in arguments.only]
     left_out = {} if arguments.own_python else _install(chosen)
     chosen = [each for each in chosen if each.name not in left_out]
-    with tempfile.TemporaryDirectory(prefix="cryptoflow-bench-") as temporary:
-        folder = Path(temporary)
-        with Children(folder, Interrupts()) as children:
-            docker = arguments.broker == "docker" or (arguments.broker == "auto" and demo_broker.docker_answers())
-            choice = "docker" if docker else "embedded"
-            broker = demo_broker.start(choice, None, children, folder, ours.environment({}))
-            try:
-                place = Place(children, broker.bootstrap_servers, folder, arguments.profiles)
-                found = _works(place, chosen, arguments)
-            finally:
-                broker.close()
+    with ours.place(arguments.broker, arguments.profiles) as place:
+        found = _works(place, chosen, arguments)
     return {
         "benchmark": "line",
-        "broker": broker.words.partition(" at ")[0],
+        "broker": place.broker,
         "raw_compression": ours.COMPRESSION,
         "rounds": arguments.rounds,
         "versions": _versions(chosen, own_python=arguments.own_python),
@@ -201,9 +190,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=[each.name for each in CONTENDERS], help="default: all")
     parser.add_argument("--own-python", action="store_true", help="peers run in this environment: nothing is installed")
     parser.add_argument("--profiles", type=Path, help="a folder for profiles of our services' last run, for pstats")
-    parser.add_argument(
-        "--broker", choices=("auto", "docker", "embedded"), default="auto", help="auto: real Kafka where Docker is"
-    )
+    parser.add_argument("--broker", choices=ours.BROKERS, default="auto", help=ours.BROKER_HELP)
     arguments = parser.parse_args()
     try:
         found = run(arguments)

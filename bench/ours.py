@@ -5,23 +5,30 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.accounting import Account, Spent, sparsely
+from cryptoflow import demo_broker
 from cryptoflow.demo_line import CONSUMED, FLATTENED
 from cryptoflow.demo_probe import logged_port, metric_sum, records_in
+from cryptoflow.demo_processes import Children, Interrupts
 from cryptoflow.demo_run import ROOT
 from shared import topics
 from shared.settings import Settings, load
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from bench.work import Filled
-    from cryptoflow.demo_processes import Children
     from shared.messages import Kind
+
+BROKERS = ("auto", "docker", "embedded")
+BROKER_HELP = "auto: real Kafka where Docker is"
 
 ASK_SECONDS = 0.25
 START_SECONDS = 60.0
@@ -36,8 +43,23 @@ class Place:
 
     children: Children
     bootstrap: str
+    broker: str  # in words
     folder: Path
     profiles: Path | None = None  # where our services leave what `pstats` reads; they are slower for it
+
+
+@contextmanager
+def place(choice: str, profiles: Path | None = None) -> Iterator[Place]:
+    """A broker and a folder of their own for the block."""
+    with tempfile.TemporaryDirectory(prefix="cryptoflow-bench-") as temporary:
+        folder = Path(temporary)
+        with Children(folder, Interrupts()) as children:
+            docker = choice == "docker" or (choice == "auto" and demo_broker.docker_answers())
+            broker = demo_broker.start("docker" if docker else "embedded", None, children, folder, environment({}))
+            try:
+                yield Place(children, broker.bootstrap_servers, broker.words.partition(" at ")[0], folder, profiles)
+            finally:
+                broker.close()
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,18 @@ def look(folder: Path) -> Stored:
         table = pq.ParquetFile(path).read()
         files, rows, size = files + 1, rows + table.num_rows, size + path.stat().st_size
         if "side" in table.column_names:
-            priced = table.filter(pc.field("side").is_valid())
-            levels += priced.num_rows
-            fingerprint = (fingerprint + _fingerprint(priced)) % 2**64
+            found, sum_ = levels_of(table)
+            levels, fingerprint = levels + found, (fingerprint + sum_) % 2**64
         else:
             nested = True
             levels += _nested_levels(table)
     return Stored(files, rows, levels, size, None if nested else fingerprint)
+
+
+def levels_of(table: pa.Table) -> tuple[int, int]:
+    """Of rows that are levels: how many, and their fingerprint; those of several tables add up, modulo 2**64."""
+    priced = table.filter(pc.field("side").is_valid())
+    return priced.num_rows, _fingerprint(priced)
 
 
 def _files(folder: Path) -> Iterator[Path]:
