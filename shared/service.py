@@ -135,7 +135,6 @@ def _calm_the_collector() -> None:
     To look through all that after every 700 new objects, as Python does by itself, was a quarter of the flattener's time
     under backlog and a third of the s3writer's.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
 
