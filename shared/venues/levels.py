@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -152,14 +154,12 @@ class LevelParser:
 
 def _documents(texts: Sequence[bytes]) -> Iterator[bytes]:
     """`texts` joined by commas in runs of about `_DOCUMENT_BYTES`, never empty."""
-    start = size = 0
-    for end, text in enumerate(texts, 1):
-        size += len(text)
-        if size >= _DOCUMENT_BYTES:
-            yield b",".join(texts[start:end])
-            start, size = end, 0
-    if size:
-        yield b",".join(texts[start:])
+    sizes = list(accumulate(map(len, texts)))
+    start = taken = 0
+    while start < len(texts):
+        end = bisect_left(sizes, taken + _DOCUMENT_BYTES, start) + 1
+        yield b",".join(texts[start:end])
+        start, taken = end, sizes[min(end, len(sizes)) - 1]
 
 
 def _columns(parts: Sequence[Floats]) -> tuple[Floats, Floats]:
