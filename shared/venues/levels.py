@@ -187,8 +187,8 @@ def _count_imprecise(text: NDArray[np.uint8], kept: NDArray[np.bool_]) -> int:
         run = run[:-length] & run[length:]  # now: a number goes on for 2, 4, 8, 16 characters from here
     if not run.any():
         return 0
-    first, last = int(run.argmax()), len(kept) - int(run[::-1].argmax())  # ends of the first and last such number
-    text, kept = text[first:last], kept[first:last]
+    around = slice(int(run.argmax()), len(kept) - int(run[::-1].argmax()))  # from the first to the last such number
+    text, kept = text[around], kept[around]
     edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
     starts, ends = edges[0::2], edges[1::2]
     long = ends - starts > EXACT_DIGITS
