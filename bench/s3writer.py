@@ -12,6 +12,7 @@ Snapshots are of 1000 levels a side; deltas are small updates of 20 books in tur
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shutil
 import statistics
@@ -36,6 +37,7 @@ from shared.lake.claim_log import ClaimLog, Create, CreateAll, Own
 from shared.lake.schema import FILE_SCHEMAS, NORM_SCHEMAS, SCHEMA_VERSION
 from shared.lake.store_local import LocalStore
 from shared.messages import NormHeaders, SourceRange
+from shared.service import GC_OBJECTS
 from shared.venues.levels import LevelParser
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def measure(kind: Kind, batches: list[pa.RecordBatch], repeats: int) -> dict[str
     rows = sum(table.num_rows for table in tables)
     weight = round(sum(each.rows * each.row_weight for each in _taken(log, records)))
     pa.set_cpu_count(1)
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)  # as the services do
     with tempfile.TemporaryDirectory(prefix="bench-s3writer-") as folder:
         ours: list[float] = []
         theirs: list[float] = []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from shared.lake.arrays import bits, numbers, repeated, valid
+from shared.lake.arrays import bits, picked, repeated, valid
 from shared.lake.kinds import LAKE_KINDS, is_rows
 from shared.lake.schema import BOOK_FIELDS, FILE_SCHEMAS
 
@@ -72,7 +72,7 @@ class Part:
         begins = (np.cumsum(self.counts) - self.counts)[order]
         rows = np.repeat(begins - (np.cumsum(counts) - counts), counts)
         rows += np.arange(len(rows))
-        return Part(self.messages.take(numbers(order)), counts, self.rows.take(numbers(rows)))
+        return Part(_picked(self.messages, order), counts, _picked(self.rows, rows))
 
     def pieces(self, starts: Sequence[int]) -> Iterator[Part]:
         """The parts that begin with these messages, the first of which is 0. No copies."""
@@ -107,7 +107,7 @@ def part_of(kind: LakeKind, batch: pa.RecordBatch) -> Part:
             _mark_changes(column, changes[1:])
     starts = np.flatnonzero(changes)
     counts = np.diff(starts, append=batch.num_rows)
-    return Part(messages.take(numbers(starts)), counts, rows)
+    return Part(_picked(messages, starts), counts, rows)
 
 
 def joined(parts: Sequence[Part]) -> Part:
@@ -116,6 +116,10 @@ def joined(parts: Sequence[Part]) -> Part:
         return parts[0]
     counts = np.concatenate([part.counts for part in parts])
     return Part(_joined([part.messages for part in parts]), counts, _joined([part.rows for part in parts]))
+
+
+def _picked(batch: pa.RecordBatch, order: NDArray[np.int64]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([picked(column, order) for column in batch.columns], schema=batch.schema)
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
