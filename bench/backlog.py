@@ -1,11 +1,13 @@
 """Memory and cost under backlog: peak RSS and CPU time of the real flattener and s3writer, at 1, 4 and 16 times a backlog.
 
-The raw topic is filled with snapshots of 1000 levels a side before the flattener starts, and the norm topic holds all of
-it before the s3writer starts; each is a process of its own with production settings, except that the s3writer's memory
-budget is smaller than even the smallest backlog, so that all runs reach it. The figures are the ratios of the largest to
-the smallest: of the peaks, and of the CPU time per level from one size to the next, which a start's cost does not touch.
+Of snapshots, 1000 levels a side, and of updates. The raw topic is filled before the flattener starts, and the norm topic
+holds all of it before the s3writer starts; each is a process of its own with production settings, except that the
+s3writer's memory budget is smaller than even the smallest backlog: that one already fills all that is bounded, so what the
+larger ones need more would be growth. The figures are the ratios of the largest to the smallest: of the peaks, and of the
+CPU time per level from one size to the next, which a start's cost does not touch. Every level must have been flattened and
+every row stored.
 
-    python -m bench.backlog [--json] [--messages 2000] [--factors 1 4 16] [--broker auto|docker|embedded]
+    python -m bench.backlog [--json] [--works snapshots deltas] [--levels 3000000] [--factors 1 4 16] [--broker ...]
 """
 
 from __future__ import annotations
@@ -13,43 +15,53 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
+import shutil
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
-from cryptoflow import demo_broker
+from bench import ours
+from bench.running import Service
+from bench.stored import rows_in
+from bench.work import Filled, Message, Work, fill, work
 from cryptoflow.demo_line import CONSUMED, FLATTENED
-from cryptoflow.demo_probe import get, logged_port, metric_sum, records_in
-from cryptoflow.demo_processes import Child, Children, Interrupts
-from cryptoflow.demo_run import ROOT
+from cryptoflow.demo_probe import records_in
 from shared import topics
-from shared.kafka import Producer
-from shared.messages import Book, RawHeaders
-from shared.settings import Settings, load
+from shared.messages import Book
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-MESSAGES = 2000  # more than a consumer fetches ahead (2 MiB of each partition), so that the smallest fills it too
+    from cryptoflow.demo_processes import Child
+    from shared.settings import Settings
+
+LEVELS_AT_ONE = 3_000_000  # more than a consumer fetches ahead (2 MiB of each partition) and than the s3writer's budget
 FACTORS = (1, 4, 16)
 LEVELS = 1000
 BODIES = 64  # distinct ones; a body is some 40 KB
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "ADAUSDT", "LTCUSDT", "DOTUSDT")
-WRITER_BYTES = 32 * 1024 * 1024
-IN_FLIGHT = 200
+WRITER_BYTES = 16 * 1024 * 1024
 SAMPLE_SECONDS = 0.05
 TENTHS = 10
-DRAIN_SECONDS = 600.0
+DRAIN_SECONDS = 900.0
 START_SECONDS = 60.0
+FLATTENED_LEVELS = "cryptoflow_flattened_levels_total"
+FLATTENED_ROWS = "cryptoflow_flattened_rows_total"
+
+
+def snapshots() -> Work:
+    """More distinct bodies than the captured ones: what compresses to nothing would fill nothing."""
+    messages = (
+        Message(Book("binance", "future", SYMBOLS[seed % len(SYMBOLS)]), body(seed), 2 * LEVELS)
+        for seed in range(BODIES)
+    )
+    return Work("snapshots", "fobs", "generated", tuple(messages))
 
 
 def body(seed: int) -> bytes:
@@ -67,54 +79,7 @@ def body(seed: int) -> bytes:
     return f'{{"lastUpdateId":{10**12 + seed},"E":1700000000000,"T":1700000000000,"bids":[{side(-1)}],"asks":[{side(1)}]}}'.encode()
 
 
-async def fill(settings: Settings, messages: int) -> None:
-    """Publishes `messages` snapshots as the reader would."""
-    bodies = [body(seed) for seed in range(BODIES)]
-    producer = Producer(settings.kafka, client_id="bench")
-    await producer.start()
-    waiting: set[asyncio.Future[int]] = set()
-    for number in range(messages):
-        book = Book("binance", "future", SYMBOLS[number % len(SYMBOLS)])
-        headers = RawHeaders(
-            stream=settings.kafka.stream, exchange=book.exchange, market=book.market, symbol=book.symbol, type="snapshot",
-            recv_ns=time.time_ns(), conn="bench:0:1", seq=number // len(SYMBOLS), limit=LEVELS,
-        )  # fmt: skip
-        waiting.add(
-            await producer.send(
-                settings.channels.raw_fobs.topic, bodies[number % BODIES], key=book.key, headers=headers.encode()
-            )
-        )
-        if len(waiting) >= IN_FLIGHT:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for future in done:
-                future.result()
-    await asyncio.gather(*waiting)
-    await producer.stop(10)
-
-
-def drained(
-    children: Children, service: str, *, counter: str, records: int, folder: Path, environment: dict[str, str]
-) -> dict[str, int | float | str]:
-    """Runs the service over its backlog of `records` to its end: peak RSS in bytes, seconds from ready to all taken, CPU."""
-    child = children.start(service, [sys.executable, "-m", f"services.{service}"], environment, folder)
-    url = f"http://127.0.0.1:{children.wait(service, lambda: logged_port(child), START_SECONDS)}"
-    with Peak(child) as peak:
-        children.wait(f"{service} to be ready", lambda: get(f"{url}/readyz"), START_SECONDS)
-        began = time.monotonic()
-        children.wait(
-            f"{service} to take its backlog", lambda: (metric_sum(url, counter) or 0) >= records, DRAIN_SECONDS
-        )
-        seconds = time.monotonic() - began
-        spent = psutil.Process(child.process.pid).cpu_times()
-        child.terminate(60)
-    children.forget(child)
-    return {
-        "records": records,
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(spent.user + spent.system, 2),
-        "peak_rss_bytes": peak.bytes,
-        "rss_mib_by_tenths": " ".join(map(str, peak.over_time())),
-    }
+WORKS: dict[str, Callable[[], Work]] = {"snapshots": snapshots, "deltas": lambda: work("deltas")}
 
 
 class Peak:
@@ -137,7 +102,8 @@ class Peak:
     def _sample(self) -> None:
         with suppress(psutil.NoSuchProcess):
             while not self._over.wait(SAMPLE_SECONDS):
-                self._samples.append(self._process.memory_info().rss)
+                if rss := self._process.memory_info().rss:  # 0 once it has ended
+                    self._samples.append(rss)
 
     @property
     def bytes(self) -> int:
@@ -151,94 +117,108 @@ class Peak:
         return [max(tenth) // 2**20 for tenth in tenths]
 
 
-def run(messages: int, factors: Sequence[int], broker_choice: str) -> dict[str, Any]:
-    """Both services at every backlog."""
-    result: dict[str, Any] = {
-        "benchmark": "backlog",
-        "messages": messages,
-        "factors": list(factors),
-        "levels_a_message": 2 * LEVELS,
-    }
-    with tempfile.TemporaryDirectory(prefix="cryptoflow-bench-") as temporary:
-        folder = Path(temporary)
-        with Children(folder, Interrupts()) as children:
-            docker = broker_choice == "docker" or (broker_choice == "auto" and demo_broker.docker_answers())
-            broker = demo_broker.start("docker" if docker else "embedded", None, children, folder, os.environ)
-            try:
-                result["broker"] = broker.words
-                for times in factors:
-                    result[f"{times}x"] = _both(children, folder, broker.bootstrap_servers, times, messages * times)
-            finally:
-                broker.close()
-    services = {
-        service: [(times, result[f"{times}x"][service]) for times in factors] for service in ("flattener", "s3writer")
-    }
-    result["peak_rss_last_over_first"] = {
-        service: round(found[-1][1]["peak_rss_bytes"] / found[0][1]["peak_rss_bytes"], 3)
-        for service, found in services.items()
-    }
-    result["cpu_ns_per_further_level"] = {
-        service: {f"beyond {less[0]}x": _further(less, more, messages * 2 * LEVELS) for less, more in pairwise(found)}
-        for service, found in services.items()
-    }
+class Backlog:
+    """One backlog of a work, taken by both services, one after the other."""
+
+    def __init__(self, place: ours.Place, chosen: Work, times: int, levels: int) -> None:
+        stream = f"backlog_{chosen.name}_{times}"
+        self._place = place
+        self._work = chosen
+        self._lake = place.folder / stream
+        self._variables = ours.variables(place.bootstrap, stream, self._lake)
+        self._variables["CRYPTOFLOW_WRITER__BUFFER__MAX_BYTES"] = str(WRITER_BYTES)
+        self._settings: Settings = ours.settings_of(self._variables, place.folder)
+        self._levels = levels
+
+    def run(self) -> dict[str, Any]:
+        """What each needed. Raises `SystemExit` unless each did all of it."""
+        filled = asyncio.run(self._fill())
+        rows: list[float] = []
+
+        def flattened(service: Service) -> None:
+            levels = service.sum(FLATTENED_LEVELS)
+            rows.append(service.sum(FLATTENED_ROWS))
+            if levels != filled.levels:
+                raise SystemExit(f"{levels:g} of {filled.levels} levels were flattened: nothing was measured")
+
+        flattener = self._drained("flattener", FLATTENED, filled.messages, flattened)
+        channels = self._settings.channels
+        records = records_in(self._settings, channels.norm_fobs if self._work.kind == "fobs" else channels.norm_fobd)
+        s3writer = self._drained("s3writer", CONSUMED, records)
+        if rows_in(self._lake) != rows[0]:
+            raise SystemExit(f"{rows_in(self._lake)} of {rows[0]:g} rows were stored: nothing was measured")
+        shutil.rmtree(self._lake)
+        return {"levels": filled.levels, "flattener": flattener, "s3writer": s3writer}
+
+    async def _fill(self) -> Filled:
+        await topics.create(self._settings)
+        return await fill(self._settings, self._work, self._levels)
+
+    def _drained(
+        self, name: str, counter: str, records: int, look: Callable[[Service], None] = lambda _: None
+    ) -> dict[str, int | float | str]:
+        """Runs the service over its backlog of `records` to its end: peak RSS in bytes, seconds from ready to all taken, CPU."""
+        service = Service(self._place, name, self._variables)
+        with Peak(service.child) as peak:
+            service.wait_ready()
+            began = time.monotonic()
+            service.wait("to take its backlog", lambda: service.sum(counter) >= records, DRAIN_SECONDS)
+            seconds = time.monotonic() - began
+            look(service)
+            spent = service.stop()
+        return {
+            "records": records,
+            "seconds": round(seconds, 2),
+            "cpu_seconds": round(spent.cpu_seconds, 2),
+            "peak_rss_bytes": spent.peak_rss_bytes,
+            "rss_mib_by_tenths": " ".join(map(str, peak.over_time())),
+        }
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Both services at every backlog of every work."""
+    with ours.place(arguments.broker) as place:
+        result: dict[str, Any] = {"benchmark": "backlog", "broker": place.broker}
+        for name in arguments.works:
+            chosen = WORKS[name]()
+            found = {
+                times: Backlog(place, chosen, times, arguments.levels * times).run() for times in arguments.factors
+            }
+            result[name] = {f"{times}x": each for times, each in found.items()} | _growth(found)
     return result
 
 
-def _further(less: tuple[int, dict[str, Any]], more: tuple[int, dict[str, Any]], levels: int) -> float:
-    seconds = more[1]["cpu_seconds"] - less[1]["cpu_seconds"]
-    return round(float(1e9 * seconds / (levels * (more[0] - less[0]))), 1)
-
-
-def _both(children: Children, folder: Path, bootstrap: str, times: int, messages: int) -> dict[str, Any]:
-    stream = f"bench_{times}x"
-    variables = {
-        "CRYPTOFLOW_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
-        "CRYPTOFLOW_KAFKA__STREAM": stream,
-        "CRYPTOFLOW_CHANNELS__RAW_FOBS__TOPIC": f"{stream}-raw-fobs",
-        "CRYPTOFLOW_CHANNELS__NORM_FOBS__TOPIC": f"{stream}-norm-fobs",
-        "CRYPTOFLOW_CHANNELS__RAW_FOBD__TOPIC": f"{stream}-raw-fobd",
-        "CRYPTOFLOW_CHANNELS__NORM_FOBD__TOPIC": f"{stream}-norm-fobd",
-        "CRYPTOFLOW_CHANNELS__DEAD_LETTERS__TOPIC": f"{stream}-dead-letters",
-        "CRYPTOFLOW_STORAGE__LOCAL__PATH": str(folder / f"lake-{times}x"),
-        "CRYPTOFLOW_WRITER__BUFFER__MAX_BYTES": str(WRITER_BYTES),
-        "CRYPTOFLOW_METRICS__PORT": "0",
-        "CRYPTOFLOW_LOGGING__FORMAT": "json",
-    }
-    settings = load(None, environ=variables, dotenv_path=folder / "no.env")
-    asyncio.run(_prepare(settings, messages))
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("CRYPTOFLOW_", "AWS_", "S3_"))
-    }
-    environment |= variables | {"PYTHONPATH": str(ROOT)}
-    flattener = drained(
-        children, "flattener", counter=FLATTENED, records=messages, folder=folder, environment=environment
-    )
-    records = records_in(settings, settings.channels.norm_fobs)
+def _growth(found: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    runs = list(found.values())
+    services = ("flattener", "s3writer")
     return {
-        "flattener": flattener,
-        "s3writer": drained(
-            children, "s3writer", counter=CONSUMED, records=records, folder=folder, environment=environment
-        ),
+        "peak_rss_last_over_first": {
+            service: round(runs[-1][service]["peak_rss_bytes"] / runs[0][service]["peak_rss_bytes"], 3)
+            for service in services
+        },
+        "cpu_ns_per_further_level": {
+            service: {f"beyond {less}x": _further(found[less], found[more], service) for less, more in pairwise(found)}
+            for service in services
+        },
     }
 
 
-async def _prepare(settings: Settings, messages: int) -> None:
-    await topics.create(settings)
-    await fill(settings, messages)
+def _further(less: dict[str, Any], more: dict[str, Any], service: str) -> float:
+    seconds = more[service]["cpu_seconds"] - less[service]["cpu_seconds"]
+    return round(float(1e9 * seconds / (more["levels"] - less["levels"])), 1)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.backlog")
+    parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--messages", type=int, default=MESSAGES, help="the backlog at 1x (default: %(default)s)")
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="default: both")
+    parser.add_argument("--levels", type=int, default=LEVELS_AT_ONE, help="the backlog at 1x (default: %(default)s)")
     parser.add_argument(
         "--factors", nargs="+", type=int, default=FACTORS, help="so many times that (default: %(default)s)"
     )
-    parser.add_argument(
-        "--broker", choices=("auto", "docker", "embedded"), default="auto", help="auto: real Kafka where Docker is"
-    )
+    parser.add_argument("--broker", choices=ours.BROKERS, default="auto", help=ours.BROKER_HELP)
     arguments = parser.parse_args()
-    found = run(arguments.messages, arguments.factors, arguments.broker)
+    found = run(arguments)
     print(json.dumps(found) if arguments.json else json.dumps(found, indent=2))
     return 0
 

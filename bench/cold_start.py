@@ -17,7 +17,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from bench.backlog import IN_FLIGHT
 from bench.stand import CHANNELS, STREAM, logged_at
 from shared import topics
 from shared.errors import RetryableError
@@ -33,6 +32,7 @@ from tests.support import eventually_sync
 
 START_SECONDS = 180.0
 WRITERS = 16
+IN_FLIGHT = 200
 TRIES = 5  # a store that is kept busy like that may refuse one
 CASES = ("nothing_committed", "committed")
 

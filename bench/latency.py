@@ -2,7 +2,7 @@
 
 Simulated exchange (its real protocols) → reader → Kafka → flattener → s3writer → local lake, each a process, all settings
 at their defaults but the flush intervals, which are short. Of every message of the measured time (`bench.latency_figures`
-says what each figure is): when the exchange handed it to its socket, when the reader had its last byte, when another
+says what each figure is): when the exchange made it, when the reader had its last byte, when another
 consumer could read it on the raw topic and its rows on the norm topic, when the file with its rows was durable. Raw topic
 and lake are compared record by record before a figure is given, and no update may be missing.
 
@@ -62,7 +62,6 @@ class Line:
             : arguments.symbols
         ]
         self._chosen = ours.variables(place.bootstrap, "latency", self.lake)
-        del self._chosen["CRYPTOFLOW_KAFKA__COMPRESSION"]  # the default is what runs
         for kind in ("SNAPSHOT", "DELTA"):
             self._chosen[f"CRYPTOFLOW_WRITER__BUFFER__{kind}_FLUSH_INTERVAL"] = f"{arguments.interval}s"
         self.settings: Settings = ours.settings_of(self._chosen, place.folder)

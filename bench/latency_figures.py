@@ -1,6 +1,6 @@
 """What `bench.latency` found: each message of the raw topics followed to its file, and how long each part took.
 
-exchange   the exchange handed the update to its socket; of a polled snapshot it is not known
+exchange   the exchange had made the update, which it writes to its socket next; of a polled snapshot it is not known
 received   the reader had the last byte (`recv_ns`)
 produced   another consumer had the raw record: Kafka had acknowledged it about then, and the consumer's fetch is in it
 flattened  another consumer had the norm record with its rows
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 Place = tuple[str, int, int]  # kind, raw partition, raw offset
-FRAME = b'{"what":"frame"'
+EVENT = b'{"what":"event"'
 SLACK_SECONDS = 2.0  # what a record may take from the reader to the s3writer's buffer
 
 
@@ -74,7 +74,7 @@ SNAPSHOT_PARTS = (("received", "produced"), ("received", "flattened"), ("receive
 
 async def figures(settings: Settings, found: Found) -> dict[str, Any]:
     """p50 and p99 of each part. Raises `SystemExit` unless every message went the whole way, and once."""
-    ways = await _raw(settings, _sent(found.truth))
+    ways = await _raw(settings, _made(found.truth))
     _watched(settings, found, ways)
     _stored(found, ways)
     verdict = verify(open_store(settings.storage), strict=True).verdict
@@ -106,14 +106,14 @@ def _parts(ways: list[Way], parts: tuple[tuple[str, str], ...]) -> dict[str, str
     return result
 
 
-def _sent(truth: Path) -> dict[tuple[str, int], int]:
-    """When the exchange handed each update to its socket, by symbol and last id."""
+def _made(truth: Path) -> dict[tuple[str, int], int]:
+    """When the exchange made each update, by symbol and last id."""
     with truth.open("rb") as lines:
-        frames = (json.loads(line) for line in lines if line.startswith(FRAME))
-        return {(frame["symbol"], frame["u"]): frame["sent_ns"] for frame in frames if frame["delivered"]}
+        events = (json.loads(line) for line in lines if line.startswith(EVENT))
+        return {(event["symbol"], event["u"]): event["at_ns"] for event in events}
 
 
-async def _raw(settings: Settings, sent: dict[tuple[str, int], int]) -> dict[Place, Way]:
+async def _raw(settings: Settings, made: dict[tuple[str, int], int]) -> dict[Place, Way]:
     """Every message of the raw topics."""
     found = {}
     for kind, channel in zip(KINDS, (settings.channels.raw_fobs, settings.channels.raw_fobd), strict=True):
@@ -122,17 +122,17 @@ async def _raw(settings: Settings, sent: dict[tuple[str, int], int]) -> dict[Pla
             ends = await admin.end_offsets(partitions)
         for tp, end in ends.items():
             async for record in read_range(settings.kafka, tp, 0, end - 1, client_id="bench"):
-                found[kind, record.partition, record.offset] = _way(kind, record, sent)
+                found[kind, record.partition, record.offset] = _way(kind, record, made)
     return found
 
 
-def _way(kind: Kind, record: Record, sent: dict[tuple[str, int], int]) -> Way:
+def _way(kind: Kind, record: Record, made: dict[tuple[str, int], int]) -> Way:
     headers = RawHeaders.decode(record.headers)
     said = json.loads(record.value)
     said = said.get("data", said)
     sides = SIDES["fobd" if headers.type == "update" else "fobs"]
     levels = 0 if headers.type == "gap" else sum(len(said[side]) for side in sides)
-    exchange = sent[headers.symbol, said["u"]] if headers.type == "update" else 0
+    exchange = made[headers.symbol, said["u"]] if headers.type == "update" else 0
     return Way(kind, headers.type, levels or 1, headers.recv_ns, exchange)
 
 

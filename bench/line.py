@@ -58,6 +58,7 @@ class Bench:
     def fill(self, size: int) -> None:
         """Once for all rounds."""
         chosen = ours.variables(self.place.bootstrap, f"line_{self.work.name}_{size}", self.place.folder / "none")
+        chosen["CRYPTOFLOW_KAFKA__COMPRESSION"] = ours.COMPRESSION
         settings = ours.settings_of(chosen, self.place.folder)
 
         async def made() -> Filled:

@@ -86,7 +86,6 @@ def variables(bootstrap: str, stream: str, lake: Path, raw: dict[Kind, str] | No
     others = {
         "KAFKA__BOOTSTRAP_SERVERS": bootstrap,
         "KAFKA__STREAM": stream,
-        "KAFKA__COMPRESSION": COMPRESSION,
         "STORAGE__LOCAL__PATH": str(lake),
         "METRICS__PORT": "0",
         "LOGGING__FORMAT": "json",
