@@ -1,7 +1,8 @@
 """Arrow columns in bulk: what is known per message, spread over the message's rows.
 
 Columns that are the same in nearly every batch (one exchange, no gap, full books) are kept and sliced rather than made
-again: on some thousand rows the making of columns costs as much as the reading of numbers. Pure; knows no message.
+again: on some thousand rows the making of columns costs as much as the reading of numbers. Nothing is given to
+`pa.array`, which looks for pandas each time and imports it where it is installed. Pure; knows no message.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,7 +25,6 @@ WORD = pa.dictionary(pa.int16(), pa.string())
 
 _KEPT_ROWS = 32_768
 _RANKS = np.arange(1, 5001, dtype=np.int32)  # spot has up to 5000 levels a side
-_SIDES = pa.array(["bid", "ask"])
 _SIDE_OF_SEGMENT = np.array([0, 1, 0], np.int16)  # bids, asks, the one row of a message without levels
 _IS_FILLER = np.array([False, False, True])
 
@@ -60,7 +60,7 @@ class Shape:
         self, type_: pa.DataType, values: Sequence[int | None], convert: Callable[[Integers], Integers] | None = None
     ) -> pa.Array:
         """A column of whole numbers, a value per message; `type_` may be a timestamp in the unit `convert` gives."""
-        dtype = np.int32 if type_ == pa.int32() else np.int64
+        dtype = _dtype(type_)
         try:
             integers, is_null = np.array(values, dtype), None
         except TypeError:  # for None
@@ -69,13 +69,11 @@ class Shape:
 
     def words(self, values: Sequence[str | None]) -> pa.DictionaryArray:
         """A dictionary column, a word per message."""
-        words = dict.fromkeys(values)
-        is_null = _nulls(values) if None in words else None
-        words.pop(None, None)
-        code_of = {word: code for code, word in enumerate(words)} | {None: 0}
+        distinct = dict.fromkeys(values)
+        words = [word for word in distinct if word is not None]
+        code_of: dict[str | None, int] = {word: code for code, word in enumerate(words)} | {None: 0}
         codes = np.array([code_of[value] for value in values], np.int16)
-        spread = self._repeat(pa.int16(), codes, is_null)
-        return pa.DictionaryArray.from_arrays(spread, pa.array(list(words), pa.string()), safe=False)
+        return _coded(self._repeat(pa.int16(), codes, _nulls(values) if None in distinct else None), words)
 
     def floats(self, values: NDArray[np.float64]) -> pa.Array:
         """A column of one value per level; null in fillers."""
@@ -103,7 +101,7 @@ def _shape(segments: NDArray[np.int64]) -> Shape:
     filler = np.repeat(np.tile(_IS_FILLER, messages), flat) if segments[:, 2].any() else None
     side = _array(pa.int16(), np.repeat(np.tile(_SIDE_OF_SEGMENT, messages), flat), filler)
     rows = segments.sum(axis=1)
-    return Shape(rows, int(rows.sum()), pa.DictionaryArray.from_arrays(side, _SIDES, safe=False), filler)
+    return Shape(rows, int(rows.sum()), _coded(side, ("bid", "ask")), filler)
 
 
 def _ranked(counts: tuple[int, ...]) -> Shape:
@@ -117,12 +115,12 @@ _kept_ranked = lru_cache(maxsize=16)(_ranked)
 
 
 @lru_cache(maxsize=64)
-def _kept(type_: pa.DataType, value: object) -> pa.Array:
+def _kept(type_: pa.DataType, value: Any) -> pa.Array:
     if value is None:
         return pa.nulls(_KEPT_ROWS, type_)
     if type_ == WORD:
-        return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int16()), _KEPT_ROWS), pa.array([value]))
-    return pa.repeat(pa.scalar(value, type_), _KEPT_ROWS)
+        return _coded(_array(pa.int16(), np.zeros(_KEPT_ROWS, np.int16)), [value])
+    return _array(type_, np.full(_KEPT_ROWS, value, _dtype(type_)))
 
 
 def _ranks(count: int) -> NDArray[np.int32]:
@@ -134,7 +132,18 @@ def _nulls(values: Sequence[Any]) -> NDArray[np.bool_]:
     return np.array([value is None for value in values])
 
 
+def _dtype(type_: pa.DataType) -> type[np.integer[Any]]:
+    return np.int32 if type_ == pa.int32() else np.int64
+
+
+def _coded(codes: pa.Array, words: Iterable[str]) -> pa.DictionaryArray:
+    texts = [word.encode() for word in words]
+    ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+    known = pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(b"".join(texts)))
+    return pa.DictionaryArray.from_arrays(codes, known, safe=False)
+
+
 def _array(type_: pa.DataType, values: NDArray[Any], is_null: NDArray[np.bool_] | None = None) -> pa.Array:
-    """A column over the memory of `values`: pa.array() looks for pandas first, a fifth of the whole flatten."""
+    """A column over the memory of `values`."""
     validity = None if is_null is None else pa.py_buffer(np.packbits(~is_null, bitorder="little"))
     return pa.Array.from_buffers(type_, len(values), [validity, pa.py_buffer(values)])

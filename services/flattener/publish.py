@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from shared.messages import Header, Kind
 
 _ERROR_CHARACTERS = 500
-_EMPTY = {kind: pa.RecordBatch.from_pylist([], schema=schema) for kind, schema in NORM_SCHEMAS.items()}
+_EMPTY = {
+    kind: pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+    for kind, schema in NORM_SCHEMAS.items()
+}
 
 
 class Publisher:

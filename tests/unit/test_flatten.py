@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from shared.kafka import Record
 from shared.lake.schema import NORM_SCHEMAS
 from shared.messages import Book, Gap, RawHeaders
 from shared.venues.levels import LevelParser
+from tests.support import ROOT
 
 PARSER = LevelParser()
 RECV_NS = 1_700_000_000_123_456_789
@@ -292,3 +295,8 @@ def test_what_is_odd_about_a_book_is_counted_and_kept(bids, asks, counted):
     assert flattened.poison == []
     prices = [row["price"] for row in flattened.batch.to_pylist() if row["price"] is not None]
     assert prices == [float(price) for price, _ in [*bids, *asks]]
+
+
+def test_pandas_is_never_loaded():
+    code = "import sys; from tests.unit.test_flatten import body, flatten, record; flatten(record(body())); sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
