@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.config_models import ProcessorSettings
 from shared.kafka import Record
 from shared.messages import Book, RawHeaders, RawHeadersOf
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 CAPTURES = Path(__file__).parents[2] / "shared" / "captures"
 DELTAS = CAPTURES / "binance_usdm__20240718_btc_eth" / "ws.jsonl.gz"
-BATCH_ROWS = 8192
+BATCH_ROWS = ProcessorSettings().batch_size
 FULL_LEVELS = 1000
 RECV_NS = 1_700_000_000_123_456_789
 FRAMES = 4000
