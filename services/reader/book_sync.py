@@ -191,8 +191,8 @@ class BookSync:
 
     def saw_snapshot(self, last_update_id: int, now_ns: int) -> None:
         """A snapshot that is no anchor has this id: the stream should reach it soon."""
-        held_id = self._hold.last_id if self._hold else None
-        known = self.known_id if held_id is None else held_id
+        held_id = self._hold.last_id if self._hold else None  # of a repeat it may be below what is known
+        known = max((id_ for id_ in (self.known_id, held_id) if id_ is not None), default=None)
         if known is not None and last_update_id > known and self._behind is None and self._undecided_since_ns is None:
             self._behind = last_update_id, now_ns
 

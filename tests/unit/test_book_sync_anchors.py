@@ -164,6 +164,13 @@ def test_a_late_answer_is_judged_by_what_went_out_meanwhile(anchor_id, placed) -
     assert symbol.answer(anchor_id) == placed
 
 
+def test_a_repeat_that_waits_does_not_make_the_stream_look_behind() -> None:
+    symbol = Symbol().chain(90, 100, 105).ask().chain(90, 100)
+    symbol.sync.saw_snapshot(105, symbol.now)
+    symbol.answer(105)
+    assert symbol.wait(2 * BEHIND).told[-1] == "anchor 105", "no gap"
+
+
 def test_no_second_anchor_is_asked_for_while_one_is_on_its_way_or_waits() -> None:
     symbol = asked()
     symbol.sync.want_anchor("gap", symbol.now)
