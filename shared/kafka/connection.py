@@ -20,6 +20,7 @@ from shared.errors import FatalError
 from shared.kafka.diagnosis import FAILURES, LOGIN_PROTOCOLS, TLS_PROTOCOLS, diagnose
 from shared.kafka.errors import in_words, is_passing
 from shared.log import get_logger
+from shared.messages import Header  # noqa: TC001  # a field's type
 from shared.metrics import KAFKA_OUTAGES, KAFKA_UNAVAILABLE
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
     from aiokafka.structs import ConsumerRecord
 
-    from shared.messages import Header
     from shared.settings import KafkaSettings
 
 __all__ = [
