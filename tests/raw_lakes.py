@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from cryptoflow.renormalise import Renormaliser
 from services.s3writer.buffer import Buffer
-from services.s3writer.lines import line_of
+from services.s3writer.files import build
+from services.s3writer.lines import take_of
 from services.s3writer.take import Taker
 from shared.kafka import Record
 from shared.lake import claims, layout
@@ -111,7 +112,7 @@ class RawLake:
         begin, end = records[0].offset, records[-1].offset
         held = self._held(records)
         last = end if is_archive(self.kind) else self.first + len(records) - 1
-        built = line_of(self.kind).build(self.log, self.first, last, held, "zstd")
+        built = build(self.log, self.first, last, held, "zstd")
         self.newest = max(filter(None, (self.newest, built.max_recv_ns)), default=None)
         fields = {
             "kind": self.kind,
@@ -147,7 +148,7 @@ class RawLake:
             return list(Renormaliser(self.kind).records(records, records[0].offset))
         taker, buffer = Taker(records[0].offset - 1), Buffer(first=records[0].offset)
         for record in records:
-            buffer.add(line_of(self.kind).take(self.log, record, taker), 0.0)
+            buffer.add(take_of(self.kind)(self.log, record, taker), 0.0)
         return buffer.records
 
     def flush_all(self, records: Sequence[Record], per_claim: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.s3writer.buffer import Buffer, NormRecord
 from services.s3writer.decode import contents, newest_up_to
+from services.s3writer.files import build
 from services.s3writer.take import Taker
 from shared import crash_points, metrics
 from shared.errors import FatalError, PoisonMessage
@@ -21,16 +22,17 @@ from shared.log import get_logger
 from shared.messages import NORM_VERSION, NormHeaders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
     from services.s3writer.buffer import Held
     from services.s3writer.files import Built
-    from services.s3writer.lines import Line
     from services.s3writer.storage import Storage
     from shared.kafka import Consumer, Epoch, Record, TopicPartition
     from shared.lake.claim_log import ClaimLog, Position, Rebuilt, Steps
     from shared.lake.claims import Claim
+
+    Take = Callable[[ClaimLog, Record, Taker], Held]
 
 Result = TypeVar("Result")
 _log = get_logger(__name__)
@@ -49,10 +51,10 @@ class Protocol:
         storage: Storage,
         encoder: Executor,
         compression: str,
-        line: Line,
+        take: Take,
     ) -> None:
         self.log = log
-        self._line = line
+        self._take = take
         self._tp = tp
         self._epoch = epoch
         self._consumer = consumer
@@ -72,15 +74,12 @@ class Protocol:
 
     def take(self, record: Record, taker: Taker) -> Held:
         """A record, accepted by the taker. Raises `UnknownVersion`, and `FatalError` for one that is damaged."""
-        return self._line.take(self.log, record, taker)
+        return self._take(self.log, record, taker)
 
     async def build(self, first: int, last: int, records: Sequence[Held]) -> Built:
         """The files of a range, made off the event loop."""
-
-        def build() -> Built:
-            return self._line.build(self.log, first, last, records, self._compression)
-
-        return await asyncio.get_running_loop().run_in_executor(self._encoder, build)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._encoder, build, self.log, first, last, records, self._compression)
 
     async def recognise(self, position: Position) -> None:
         """Raises `FatalError` where the topic is another than the one whose records are stored up to here.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from services.s3writer.buffer import Budget, Limits
 from services.s3writer.flush import Protocol
-from services.s3writer.lines import line_of
+from services.s3writer.lines import take_of
 from services.s3writer.meters import PartitionMeters
 from services.s3writer.partition import Partition
 from shared import crash_points, metrics
@@ -147,7 +147,7 @@ class Writer:
             storage=self._storage,
             encoder=self._encoder,
             compression=self._compression,
-            line=line_of(log.kind),
+            take=take_of(log.kind),
         )
         self._partitions[tp] = partition = Partition(
             tp,

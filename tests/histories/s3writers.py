@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 from services.s3writer.buffer import Limits
 from services.s3writer.flush import Protocol
-from services.s3writer.lines import line_of
+from services.s3writer.lines import take_of
 from services.s3writer.meters import PartitionMeters
 from services.s3writer.partition import Partition
 from services.s3writer.storage import Storage
@@ -153,7 +153,7 @@ class Writer:
             storage=group.storage,
             encoder=None,
             compression="zstd",
-            line=line_of("fobs"),
+            take=take_of("fobs"),
         )
         self.partition = Partition(
             NORM,
