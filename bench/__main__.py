@@ -31,7 +31,10 @@ BENCHMARKS = {
     "reader": "frames/s of one core from websocket to Kafka, beside bare clients; latency and RSS at half the load",
     "s3writer": "rows/s of one core, norm records → Parquet",
     "line": "levels per CPU second from raw topic to Parquet, beside four other ways and the limits; cost as work grows",
-    "backlog": "peak RSS and CPU time of each service at 1x, 4x and 16x backlog",
+    "latency": "ms from the exchange to Kafka and to the lake at a steady load, p50 and p99",
+    "scaling": "two flatteners against one, two s3writers against one",
+    "window": "peak RSS of one s3writer over a full flush window, 500 symbols at 45,000 rows/s",
+    "backlog": "peak RSS and CPU time of each service at 1x, 4x and 16x backlog, snapshots and updates",
     "recovery": "seconds from SIGKILL to flushing again; start on 10, 1,000 and 100,000 claims",
     "outage": "10 minutes without the store, then without Kafka: memory, catching up, the data",
 }

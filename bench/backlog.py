@@ -7,7 +7,7 @@ larger ones need more would be growth. The figures are the ratios of the largest
 CPU time per level from one size to the next, which a start's cost does not touch. Every level must have been flattened and
 every row stored.
 
-    python -m bench.backlog [--json] [--works snapshots deltas] [--levels 3000000] [--factors 1 4 16] [--broker ...]
+    python -m bench.backlog [--json] [--works snapshots deltas] [--levels 4000000] [--factors 1 4 16] [--broker ...]
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from cryptoflow.demo_processes import Child
     from shared.settings import Settings
 
-LEVELS_AT_ONE = 3_000_000  # more than a consumer fetches ahead (2 MiB of each partition) and than the s3writer's budget
+LEVELS_AT_ONE = 4_000_000  # more than a consumer fetches ahead (2 MiB of each partition) and than the s3writer's budget
 FACTORS = (1, 4, 16)
 LEVELS = 1000
 BODIES = 64  # distinct ones; a body is some 40 KB
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "XRPUSDT", "ADAUSDT", "LTCUSDT", "DOTUSDT")
-WRITER_BYTES = 16 * 1024 * 1024
+WRITER_BYTES = 8 * 1024 * 1024
 SAMPLE_SECONDS = 0.05
 TENTHS = 10
 DRAIN_SECONDS = 900.0

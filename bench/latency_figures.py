@@ -90,19 +90,19 @@ async def figures(settings: Settings, found: Found) -> dict[str, Any]:
         "updates_per_second": round(len(updates) / seconds),
         "snapshots_per_second": round(len(snapshots) / seconds, 1),
         "rows_per_second": round(sum(way.rows for way in measured) / seconds),
-        "cores": " ".join(f"{name} {cores:.2f}" for name, cores in found.cores.items()),
+        "cores": {name: round(cores, 2) for name, cores in found.cores.items()},
         "updates": _parts(updates, UPDATE_PARTS),
         "snapshots": _parts(snapshots, SNAPSHOT_PARTS),
         "event_loop_that_does_nothing_wakes_late": {name: round(value, 1) for name, value in found.late.items()},
     }
 
 
-def _parts(ways: list[Way], parts: tuple[tuple[str, str], ...]) -> dict[str, str]:
+def _parts(ways: list[Way], parts: tuple[tuple[str, str], ...]) -> dict[str, dict[str, float]]:
     result = {}
     for first, last in parts:
         taken_ms = np.array([getattr(way, last) - getattr(way, first) for way in ways]) / 1e6
-        p50, p99 = np.percentile(taken_ms, (50, 99))
-        result[f"{first}_to_{last}_ms"] = f"p50 {p50:,.1f}, p99 {p99:,.1f}, most {taken_ms.max():,.1f}"
+        p50, p99, most = (round(float(found), 1) for found in np.percentile(taken_ms, (50, 99, 100)))
+        result[f"{first} to {last}"] = {"p50_ms": p50, "p99_ms": p99, "most_ms": most}
     return result
 
 

@@ -2,11 +2,11 @@
 
 Processes join their group on empty topics, are held still (SIGSTOP) while the load is poured in, and are let go at once:
 neither a start, nor a rebalance, nor the pouring counts. Set-ups of one and two take turns. Flatteners are measured while
-the middle 80 % of the messages pass; s3writers from the first record to the last file: they take all, and are told to
-stop, whereupon they flush. Kafka, and what else runs here, need their share of the cores: how busy the machine was and what
+the middle 80 % of the messages pass; s3writers while they take all, and from the end of their flush window to the last
+file. Kafka, and what else runs here, need their share of the cores: how busy the machine was and what
 a level costs stand beside each rate. Each level must have been flattened and stored once, or nothing is said.
 
-    python -m bench.scaling [--json] [--levels 3000000] [--rounds 3] [--broker auto|docker|embedded]
+    python -m bench.scaling [--json] [--levels 4000000] [--rounds 3] [--broker auto|docker|embedded]
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bench.running import Service
 from bench.stored import look
 from bench.work import Filled, Work, fill, work
 from cryptoflow.demo_line import CONSUMED, FLATTENED
+from services.s3writer.buffer import window_end
 from shared import topics
 from shared.kafka import Admin, Producer, Record, TopicPartition, read_range
 
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
 
-LEVELS = 3_000_000
+LEVELS = 4_000_000
 ROUNDS = 3
+INTERVAL_SECONDS = 20
 SETUPS = (1, 2)
 WORK = "market"
 STREAM = "scaling"
@@ -49,6 +51,7 @@ JOIN_SECONDS = 90.0
 RUN_SECONDS = 600.0
 MIDDLE = (0.1, 0.9)
 LEVELS_FLATTENED = "cryptoflow_flattened_levels_total"
+FLUSHES = "cryptoflow_flushes_total"
 REBALANCES = "cryptoflow_rebalances_total"
 HELD_STILL_MS = "600000"  # longer than pouring takes
 
@@ -88,6 +91,7 @@ class Bench:
     place: ours.Place
     work: Work
     levels: int
+    interval_seconds: int
     numbers: Iterator[int] = field(default_factory=count)
     filled: Filled | None = None
     norm: list[Record] = field(default_factory=list)  # what flatteners made of the load
@@ -103,8 +107,8 @@ class Bench:
                 if looks[-1].at > looks[0].at + RUN_SECONDS:
                     raise SystemExit(f"{number} flatteners: not within {RUN_SECONDS:g} s")
                 time.sleep(ASK_SECONDS)
-                looks.append(_look(services, sum(service.sum(FLATTENED) for service in services)))
-            flattened = sum(service.sum(LEVELS_FLATTENED) for service in services)
+                looks.append(_look(services, _sum(services, FLATTENED)))
+            flattened = _sum(services, LEVELS_FLATTENED)
         if (looks[-1].messages, flattened) != (filled.messages, filled.levels):
             raise SystemExit(f"{flattened:g} of {filled.levels} levels were flattened: nothing was measured")
         self.norm = self.norm or asyncio.run(_read(settings))
@@ -113,26 +117,31 @@ class Bench:
     def s3writer(self, number: int) -> Measured:
         """So many of them over what one run of flatteners made."""
         assert self.filled is not None
+        partitions = len({record.partition for record in self.norm})
         with self._group("s3writer", number) as (services, settings):
             asyncio.run(_publish(settings, self.norm))
-            first, began_at = _let_go(services), time.time()
+            interval = settings.writer.buffer.delta_flush_interval
+            time.sleep(window_end(time.time(), interval) - time.time())  # a whole window to take all in
+            ended_at = window_end(time.time(), interval)
+            looks = [_let_go(services)]
+            services[0].wait("and others to take all", lambda: _sum(services, CONSUMED) >= len(self.norm), interval)
+            looks.append(_look(services, 0))
+            time.sleep(max(0.0, ended_at - time.time()))
+            looks.append(_look(services, 0))
             services[0].wait(
-                "and others to take all records",
-                lambda: sum(service.sum(CONSUMED) for service in services) >= len(self.norm),
-                RUN_SECONDS,
+                "and others to flush", lambda: _sum(services, FLUSHES, trigger="interval") >= partitions, RUN_SECONDS
             )
-            for service in services:
-                service.ask_to_stop()
-            spent = sum(service.ended().cpu_seconds for service in services)
-            last = _look([], 0)
+            looks.append(_look(services, 0))
         lake = self.place.folder / settings.storage.local.path
         stored = look(lake)
         self.fingerprints.add(stored.fingerprint)
         if stored.levels != self.filled.levels or len(self.fingerprints) != 1:
             raise SystemExit(f"{stored.levels} of {self.filled.levels} levels were stored, or others")
-        ended_at = max(path.stat().st_ctime for path in lake.rglob("*.parquet"))
-        busy = (last.busy_seconds - first.busy_seconds) / (last.machine_seconds - first.machine_seconds)
-        return Measured(stored.levels, ended_at - began_at, spent - first.cpu_seconds, busy)
+        last_at = max(path.stat().st_ctime for path in lake.rglob("*.parquet"))
+        taking, flushing = (np.subtract(looks[at + 1], looks[at]) for at in (0, 2))
+        both = Look(*(taking + flushing).tolist())
+        seconds = taking[0] + last_at - ended_at
+        return Measured(stored.levels, seconds, both.cpu_seconds, both.busy_seconds / both.machine_seconds)
 
     @contextmanager
     def _group(self, service: str, number: int) -> Iterator[tuple[list[Service], Settings]]:
@@ -141,6 +150,7 @@ class Bench:
         chosen = ours.variables(self.place.bootstrap, name, self.place.folder / name) | {
             "CRYPTOFLOW_CRYPTOFLOW__NAME": name,  # a group of its own
             "CRYPTOFLOW_KAFKA__STREAM": STREAM,
+            "CRYPTOFLOW_WRITER__BUFFER__DELTA_FLUSH_INTERVAL": f"{self.interval_seconds}s",
             "CRYPTOFLOW_KAFKA__SESSION_TIMEOUT_MS": HELD_STILL_MS,
             "CRYPTOFLOW_KAFKA__REQUEST_TIMEOUT_MS": HELD_STILL_MS,
             "CRYPTOFLOW_KAFKA__MAX_POLL_INTERVAL_MS": HELD_STILL_MS,
@@ -156,17 +166,20 @@ class Bench:
             return all(held) and sum(held) == wanted and all(each.ready() for each in services)
 
         services[0].wait(f"and {number - 1} others to join", joined, JOIN_SECONDS)
-        given = sum(each.sum(REBALANCES) for each in services)
+        given = _sum(services, REBALANCES)
         for each in services:
             each.child.process.send_signal(signal.SIGSTOP)
         yield services, settings
-        running = [each for each in services if each.child.exit_code is None]
-        if running and sum(each.sum(REBALANCES) for each in running) != given:
+        if _sum(services, REBALANCES) != given:
             raise SystemExit("the group rebalanced: nothing was measured")
-        for each in running:
+        for each in services:
             each.ask_to_stop()
-        for each in running:
+        for each in services:
             each.ended()
+
+
+def _sum(services: list[Service], metric: str, **labels: str) -> float:
+    return sum(each.sum(metric, **labels) for each in services)
 
 
 def _let_go(services: list[Service]) -> Look:
@@ -224,7 +237,7 @@ async def _publish(settings: Settings, records: list[Record]) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     with ours.place(arguments.broker) as place:
-        bench = Bench(place, work(WORK), arguments.levels)
+        bench = Bench(place, work(WORK), arguments.levels, arguments.interval)
         found: dict[str, dict[int, list[Measured]]] = {"flattener": {}, "s3writer": {}}
         for _ in range(arguments.rounds):
             for stage, measure in (("flattener", bench.flattener), ("s3writer", bench.s3writer)):
@@ -244,20 +257,15 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _figures(runs: dict[int, list[Measured]]) -> dict[str, Any]:
-    medians = {}
+    found: dict[str, Any] = {}
     for number, measured in runs.items():
         figures = [each.figures() for each in measured]
-        medians[number] = {name: statistics.median(each[name] for each in figures) for name in figures[0]}
-    one, two = (medians[number]["levels_per_second"] for number in SETUPS)
-    rates = {
-        f"levels_per_second_of_{number}_by_round": " ".join(f"{each.levels / each.seconds:,.0f}" for each in measured)
-        for number, measured in runs.items()
-    }
-    return {
-        "two_over_one": round(two / one, 2),
-        **{f"of_{number}": {name: _short(value) for name, value in found.items()} for number, found in medians.items()},
-        **rates,
-    }
+        found[f"of_{number}"] = {name: _short(statistics.median(each[name] for each in figures)) for name in figures[0]}
+        rates = [each["levels_per_second"] for each in figures]
+        found[f"of_{number}"] |= {"lowest_levels_per_second": round(min(rates))}
+        found[f"of_{number}"] |= {"highest_levels_per_second": round(max(rates))}
+    one, two = (found[f"of_{number}"]["levels_per_second"] for number in SETUPS)
+    return {"two_over_one": round(two / one, 2)} | found
 
 
 def _short(value: float) -> float:
@@ -273,6 +281,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--levels", type=int, default=LEVELS, help="of the load (default: %(default)s)")
+    parser.add_argument(
+        "--interval", type=int, default=INTERVAL_SECONDS, help="s3writers take all in it (default: %(default)s s)"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of one and two in turn (default: %(default)s)")
     parser.add_argument("--broker", choices=ours.BROKERS, default="auto", help=ours.BROKER_HELP)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What `bench.line` found, for people: who does what, at what cost, and how far we are from them and from the limits."""
+"""What benchmarks found, for people. Of the whole line: who does what, at what cost, and how far we are from all limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 OURS = "cryptoflow"
 
@@ -91,3 +91,50 @@ def _words(found: dict[str, Any]) -> Table:
     for name, why in found["left_out"].items():
         made.add_row(name, "left out", why)
     return made
+
+
+def latency(found: dict[str, Any]) -> Iterator[Table]:
+    """From where to where, and how long."""
+    load = (
+        f"{found['updates_per_second']:,} updates and {found['snapshots_per_second']:,} snapshots a second,"
+        f" a flush each {found['flush_interval_seconds']} s"
+    )
+    made = Table("of", "from", "to", title=f"latency, {found['broker']}: {load}")
+    for column in ("p50 ms", "p99 ms", "most ms"):
+        made.add_column(column, justify="right")
+    for of in ("updates", "snapshots"):
+        for part, each in found[of].items():
+            first, _, last = part.partition(" to ")
+            made.add_row(of, first, last, *(f"{each[name]:,}" for name in ("p50_ms", "p99_ms", "most_ms")))
+    yield made
+    busy = Table("cores used", *found["cores"], "an idle event loop wakes late, p50 ms", "p99 ms")
+    late = found["event_loop_that_does_nothing_wakes_late"]
+    busy.add_row("", *map(str, found["cores"].values()), *map(str, late.values()))
+    yield busy
+
+
+def scaling(found: dict[str, Any]) -> Iterator[Table]:
+    """Two against one."""
+    made = Table(title=f"{found['work']}, {found['levels']:,} levels, {found['broker']}")
+    for column in ("", "levels/s", "lowest … highest", "CPU ns/level", "cores used", "machine busy", "two over one"):
+        made.add_column(column, justify="right" if column else "left")
+    for stage in ("flattener", "s3writer"):
+        for number in (1, 2):
+            each = found[stage][f"of_{number}"]
+            made.add_row(
+                f"{number} x {stage}",
+                f"{each['levels_per_second']:,}",
+                f"{each['lowest_levels_per_second']:,} … {each['highest_levels_per_second']:,}",
+                f"{each['cpu_ns_per_level']:,}",
+                str(each["cores_used"]),
+                f"{each['machine_busy']:.0%}",
+                f"{found[stage]['two_over_one']} x" if number == 2 else "",
+            )
+    yield made
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], Iterator[Table]]] = {
+    "line": line,
+    "latency": latency,
+    "scaling": scaling,
+}

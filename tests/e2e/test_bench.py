@@ -37,9 +37,9 @@ def run_bench(*arguments: str) -> str:
 
 
 @pytest.fixture
-def recorded(tmp_path):
-    """What a file of the benchmark's results held before is put back: a test is no measurement."""
-    path = environments.OUT / "line.json"
+def recorded(request):
+    """Where the benchmark named leaves its result; what was there is put back: a test is no measurement."""
+    path = environments.OUT / f"{request.param}.json"
     before = path.read_bytes() if path.exists() else None
     yield path
     if before is None:
@@ -48,6 +48,12 @@ def recorded(tmp_path):
         path.write_bytes(before)
 
 
+def of(name: str) -> pytest.MarkDecorator:
+    """The benchmark whose result `recorded` is."""
+    return pytest.mark.parametrize("recorded", [name], indirect=True)
+
+
+@of("line")
 @pytest.mark.timeout(300)
 def test_every_contender_stores_the_whole_work_and_the_same_levels(recorded):
     table = run_bench(
@@ -67,6 +73,60 @@ def test_every_contender_stores_the_whole_work_and_the_same_levels(recorded):
         assert found["ours"].keys() == {f"over {PLAIN}"}
         assert "simdjson, parse only" in found["limits"]
     assert f"{ours['levels']:,}" in table
+
+
+@of("latency")
+@pytest.mark.timeout(300)
+def test_every_message_of_the_measured_time_is_followed_from_the_exchange_to_its_file(recorded):
+    table = run_bench(
+        "latency", "--broker", "embedded", "--seconds", "10", "--interval", "5", "--symbols", "5", "--polled", "2"
+    )
+    found = json.loads(recorded.read_text())["result"]
+
+    # An update each 100 ms and symbol, a poll each 5 s: so many, however late.
+    assert found["updates_per_second"] == pytest.approx(5 * 10, rel=0.1)
+    assert found["snapshots_per_second"] == pytest.approx(2 / 5, rel=0.5)
+    assert found["rows_per_second"] > found["updates_per_second"]
+    for part in ("exchange to received", "exchange to produced", "exchange to stored", "window to stored"):
+        assert 0 < found["updates"][part]["p50_ms"] <= found["updates"][part]["p99_ms"]
+    assert found["snapshots"].keys() >= {"received to produced", "received to stored", "window to stored"}
+    assert "exchange" in table
+
+
+@of("scaling")
+@pytest.mark.timeout(300)
+def test_one_and_two_of_a_service_do_the_same_work_once(recorded):
+    run_bench("scaling", "--broker", "embedded", "--levels", "40000", "--rounds", "1", "--interval", "10")
+    found = json.loads(recorded.read_text())["result"]
+
+    assert found["levels"] >= 40_000
+    for stage in ("flattener", "s3writer"):
+        assert found[stage]["of_1"].keys() == found[stage]["of_2"].keys()
+        assert found[stage]["two_over_one"] > 0
+
+
+@of("window")
+@pytest.mark.timeout(300)
+def test_a_window_is_flushed_at_once_and_stored_whole(recorded):
+    run_bench("window", "--broker", "embedded", "--seconds", "100", "--rows-per-second", "500", "--interval", "15")
+    found = json.loads(recorded.read_text())["result"]
+
+    assert found["rows"] == pytest.approx(100 * 500, rel=0.05)
+    assert found["flushes"] == f"interval {found['partitions']}"
+    assert found["files"] == found["symbols"]
+    assert 0 < found["rss_mib_started"] <= found["rss_mib_buffered_peak"] <= found["rss_mib_flushed_peak"]
+
+
+@of("backlog")
+@pytest.mark.timeout(300)
+def test_each_backlog_is_taken_whole_by_both_services(recorded):
+    run_bench("backlog", "--broker", "embedded", "--levels", str(LEVELS), "--factors", "1", "2")
+    found = json.loads(recorded.read_text())["result"]
+
+    for name in ("snapshots", "deltas"):
+        assert LEVELS <= found[name]["1x"]["levels"] < found[name]["2x"]["levels"]
+        assert found[name]["peak_rss_last_over_first"].keys() == {"flattener", "s3writer"}
+        assert set(found[name]["cpu_ns_per_further_level"]["s3writer"]) == {"beyond 1x"}
 
 
 @pytest.mark.parametrize("name", WORKS)
