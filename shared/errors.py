@@ -37,6 +37,10 @@ class PoisonMessage(CryptoFlowError):
         super().__init__(message)
         self.reason = reason
 
+    def bare(self) -> PoisonMessage:
+        """The same, to be kept: without traceback and cause, whose frames hold on to whatever was at hand there."""
+        return PoisonMessage(self.reason, str(self))
+
 
 class FatalError(CryptoFlowError):
     """An invariant, schema or setting is broken; going on would harm the data. The process ends with exit code 1."""

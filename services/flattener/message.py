@@ -54,7 +54,7 @@ Content: TypeAlias = Snapshot | Update | Gap | PoisonMessage
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A raw record, and what it says."""
+    """A raw record, and what it says. Nothing in it may lead back to it: the garbage collector does not look here."""
 
     record: Record
     book: Book
@@ -73,11 +73,11 @@ def read(kind: Kind, record: Record) -> Message:
     try:
         source, recv_ns = _source_and_time(record.headers)
     except PoisonMessage as poison:
-        return Message(record, _book_of_key(record.key), record.timestamp_ms * 1_000_000, None, poison)
+        return Message(record, _book_of_key(record.key), record.timestamp_ms * 1_000_000, None, poison.bare())
     try:
         content = _content(kind, source, record)
     except PoisonMessage as poison:
-        content = poison
+        return Message(record, source.book, recv_ns, source.headers.conn, poison.bare())
     rows = content.bids.count + content.asks.count if isinstance(content, _WITH_LEVELS) else 1
     return Message(record, source.book, recv_ns, source.headers.conn, content, rows or 1)
 
@@ -120,7 +120,7 @@ _WITH_LEVELS = (Update, Snapshot)  # the usual one first
 _LEVELLED: dict[Kind, tuple[RecordType, ...]] = {"fobs": ("snapshot",), "fobd": ("update", "snapshot")}
 
 
-def _content(kind: Kind, source: _Source, record: Record) -> Content:
+def _content(kind: Kind, source: _Source, record: Record) -> Snapshot | Update | Gap:
     headers, book, key, adapter = source
     if record.key != key:
         raise PoisonMessage("bad_key", f"key {record.key!r} is not that of {book}")

@@ -108,7 +108,7 @@ class LevelParser:
             try:
                 values, digits = self._parse_side(side)
             except PoisonMessage as error:
-                poison[index] = error
+                poison[index] = error.bare()
                 values, digits = np.empty(0), 0
             parts.append(values)
             imprecise += digits

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -160,6 +162,20 @@ def test_an_encoded_batch_is_one_ipc_stream_with_the_same_rows():
     batch = flatten(record(body()), record(b"", offset=1)).batch
     with pa.ipc.open_stream(encode(batch)) as reader:
         assert reader.read_all().to_batches() == [batch]
+
+
+@pytest.mark.parametrize(
+    "value", [pytest.param(b"{", id="found at reading"), pytest.param(body([["1..", "2"]]), id="found at flattening")]
+)
+def test_poison_goes_with_its_message_and_waits_for_no_garbage_collector(value):
+    gc.disable()
+    try:
+        [(_, poison)] = flatten(record(value)).poison
+        left = weakref.ref(poison)
+        del poison, _
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_a_batch_of_no_messages_has_no_rows():
