@@ -73,7 +73,10 @@ class File:
 
     def _write(self) -> None:
         """A row group."""
-        part, rest = joined(self._pending).cut(min(self._pending_rows, parquet.ROW_GROUP_ROWS))
+        last = self._pending.pop()  # without it there are too few rows for a group
+        room = parquet.ROW_GROUP_ROWS - (self._pending_rows - last.num_rows)
+        last, rest = last.cut(min(room, last.num_rows))
+        part = joined([*self._pending, last])
         self._pending = [rest] if rest.num_rows else []
         self._pending_rows, self._pending_bytes = rest.num_rows, rest.value_bytes
         self._writer.write(part.table(self._schema.names))

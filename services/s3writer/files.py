@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shared.lake.claim_log import ClaimLog, DataObject
 
 CHUNK_BYTES = 128 * 1024 * 1024  # of what is decoded and not yet written, and of what the digests still need
-WINDOW_BYTES = 8 * 1024 * 1024  # of what is taken apart at a time
+WINDOW_BYTES = 4 * 1024 * 1024  # of what is taken apart at a time
 
 
 @dataclass(frozen=True, slots=True)

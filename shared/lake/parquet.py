@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -97,7 +97,7 @@ class FileWriter:
     def __init__(self, kind: LakeKind, compression: str) -> None:
         self._kind: LakeKind = kind
         self._compression = compression
-        self._sink = pa.BufferOutputStream()
+        self._sink = io.BytesIO()
         self._writer: pq.ParquetWriter | None = None
         self._rows = 0
 
@@ -116,7 +116,7 @@ class FileWriter:
         facts = {f"{FOOTER_PREFIX}{key}": str(value) for key, value in asdict(footer).items()}
         self._writer.add_key_value_metadata(facts)
         self._writer.close()
-        return cast("bytes", self._sink.getvalue().to_pybytes())
+        return self._sink.getvalue()
 
     def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
         # BYTE_STREAM_SPLIT and DELTA_BINARY_PACKED would be smaller for some columns; not every engine reads them.
