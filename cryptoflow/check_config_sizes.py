@@ -47,7 +47,7 @@ OTHER_SYMBOL = Activity(
     levels_per_second=66,
     raw_level_bytes=18,
     norm_row_bytes=20,
-    file_row_bytes=10,
+    file_row_bytes=7.5,
 )
 
 UPDATE_BYTES = 176  # around its levels
@@ -65,9 +65,9 @@ LINGER_SECONDS = 0.003
 NORM_RECORD_BYTES = 5_300  # beside its rows: schema and dictionaries
 NORM_BODY_ROW_BYTES = 10.0  # of a snapshot
 
-FILE_BYTES = 4_500  # beside its rows
-FILE_BODY_ROW_BYTES = 2.7  # of a snapshot like the one before it in the file
-FIRST_BODY_ROW_BYTES = 7.4  # of the first in a file, and of one among updates
+FILE_BYTES = 4_000  # beside its rows
+FILE_BODY_ROW_BYTES = 2.2  # of a snapshot like the one before it in the file
+FIRST_BODY_ROW_BYTES = 6.9  # of the first in a file, and of one among updates
 
 # Peak resident memory. `python -m bench.reader`: 160 MiB at 5,000 frames a second. `python -m bench.backlog --messages
 # 12000 --factor 2` on Apache Kafka with writer.buffer.max_bytes 256 MiB: flattener 229 MiB with five busy partitions,

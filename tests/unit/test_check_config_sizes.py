@@ -65,4 +65,4 @@ def test_what_a_poll_takes_on_the_way(busy):
     assert near(alone) == sizes.NORM_RECORD_BYTES + 2000 * sizes.NORM_BODY_ROW_BYTES
     first = found["bytes of a file beside its rows"] + 2000 * found["bytes of a row in Parquet"]
     assert near(first) == sizes.FILE_BYTES + 2000 * sizes.FIRST_BODY_ROW_BYTES
-    assert near(found["bytes of a row in Parquet"], 0.4) == sizes.FILE_BODY_ROW_BYTES  # 2.7 over all eight minutes
+    assert near(found["bytes of a row in Parquet"], 0.4) == sizes.FILE_BODY_ROW_BYTES  # 2.4 over all eight minutes
