@@ -74,7 +74,7 @@ class Held(Protocol):
 
     @property
     def row_weight(self) -> float:
-        """What one of the rows weighs beside others, decoded."""
+        """Bytes of one of the rows while its file is made, about."""
 
     def absorbs(self, record: Held) -> bool:
         """Take the next record in, if it belongs here."""

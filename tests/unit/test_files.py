@@ -1,5 +1,6 @@
 """The files of a flush: one per book and hour, the right rows in their order, the same every time."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -160,6 +161,28 @@ def test_dictionaries_that_differ_between_records_do_not_change_the_rows():
     records = [record(raw, batch, raw, raw) for raw, batch in enumerate(batches)]
     for made, book in zip(built(records).objects, (BTC, ETH), strict=True):
         assert read(made).equals(norm_records.file_rows(batches, book))
+
+
+def test_a_file_of_many_row_groups_is_never_in_memory_as_a_table(monkeypatch):
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 2_000)
+    monkeypatch.setattr(files, "WINDOW_BYTES", 0)
+
+    def peak_bytes(count):
+        batches = [norm_records.rows([(raw, BTC, NOON_NS + raw)], levels=500) for raw in range(count)]
+        kept = taken([record(raw, batch, raw, raw) for raw, batch in enumerate(batches)])
+        usual, pool = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+        pa.set_memory_pool(pool)
+        tracemalloc.start()  # numpy's, and the file's own bytes
+        try:
+            build(LOG, 0, count - 1, kept, compression="zstd")
+            return pool.max_memory() + tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+            pa.set_memory_pool(usual)
+
+    rows_more = 60 * 1_000
+    row_bytes = norm_records.file_rows([norm_records.rows([(0, BTC, NOON_NS)])], BTC).nbytes / 4
+    assert (peak_bytes(80) - peak_bytes(20)) / rows_more < row_bytes / 2
 
 
 FOBD = replace(LOG, kind="fobd", topic="norm-fobd")
