@@ -41,7 +41,7 @@ down: .env-there ## drain and remove the containers of both; what they recorded 
 images: .env-there ## build the container images: reader, flattener, s3writer, cryptoflow, simulator
 	@$(COMPOSE_DEMO) --profile tools build
 
-bench: $(VENV)/.dev ## the figures: reader, flatten, s3writer, the whole line beside others, memory (table, JSON in bench/out/)
+bench: $(VENV)/.dev ## the figures: each service, the whole line beside others, latency, scaling, memory (tables, JSON in bench/out/)
 	@$(PY) -m bench $(ARGS)
 
 ##@ Test

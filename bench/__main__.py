@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
             "result": found,
         }
         (OUT / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        for each in tables.line(found) if name == "line" else [table(found)]:
+        for each in tables.TABLES[name](found) if name in tables.TABLES else [table(found)]:
             console.print(each)
     console.print(f"JSON in {OUT.relative_to(ROOT)}/")
     return 1 if failed else 0

@@ -6,7 +6,7 @@ the middle 80 % of the messages pass; s3writers while they take all, and from th
 file. Kafka, and what else runs here, need their share of the cores: how busy the machine was and what
 a level costs stand beside each rate. Each level must have been flattened and stored once, or nothing is said.
 
-    python -m bench.scaling [--json] [--levels 4000000] [--rounds 3] [--broker auto|docker|embedded]
+    python -m bench.scaling [--json] [--levels 3000000] [--rounds 3] [--broker auto|docker|embedded]
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from shared.settings import Settings
 
-LEVELS = 4_000_000
+LEVELS = 3_000_000
 ROUNDS = 3
-INTERVAL_SECONDS = 20
+INTERVAL_SECONDS = 15
 SETUPS = (1, 2)
 WORK = "market"
 STREAM = "scaling"
@@ -264,8 +264,11 @@ def _figures(runs: dict[int, list[Measured]]) -> dict[str, Any]:
         rates = [each["levels_per_second"] for each in figures]
         found[f"of_{number}"] |= {"lowest_levels_per_second": round(min(rates))}
         found[f"of_{number}"] |= {"highest_levels_per_second": round(max(rates))}
-    one, two = (found[f"of_{number}"]["levels_per_second"] for number in SETUPS)
-    return {"two_over_one": round(two / one, 2)} | found
+    one, two = (found[f"of_{number}"] for number in SETUPS)
+    return {
+        "two_over_one": round(two["levels_per_second"] / one["levels_per_second"], 2),
+        "cpu_per_level_two_over_one": round(two["cpu_ns_per_level"] / one["cpu_ns_per_level"], 2),
+    } | found
 
 
 def _short(value: float) -> float:

@@ -116,7 +116,16 @@ def latency(found: dict[str, Any]) -> Iterator[Table]:
 def scaling(found: dict[str, Any]) -> Iterator[Table]:
     """Two against one."""
     made = Table(title=f"{found['work']}, {found['levels']:,} levels, {found['broker']}")
-    for column in ("", "levels/s", "lowest … highest", "CPU ns/level", "cores used", "machine busy", "two over one"):
+    for column in (
+        "",
+        "levels/s",
+        "lowest … highest",
+        "CPU ns/level",
+        "cores used",
+        "machine busy",
+        "two over one",
+        "CPU",
+    ):
         made.add_column(column, justify="right" if column else "left")
     for stage in ("flattener", "s3writer"):
         for number in (1, 2):
@@ -128,7 +137,11 @@ def scaling(found: dict[str, Any]) -> Iterator[Table]:
                 f"{each['cpu_ns_per_level']:,}",
                 str(each["cores_used"]),
                 f"{each['machine_busy']:.0%}",
-                f"{found[stage]['two_over_one']} x" if number == 2 else "",
+                *(
+                    [f"{found[stage][of]} x" for of in ("two_over_one", "cpu_per_level_two_over_one")]
+                    if number == 2
+                    else []
+                ),
             )
     yield made
 
