@@ -25,8 +25,8 @@ def bits(array: pa.Array) -> NDArray[np.signedinteger]:
 
 def valid(array: pa.Array) -> NDArray[np.uint8]:
     """One byte a value: 0 where it is null, 1 elsewhere."""
-    if not array.null_count:
-        return np.ones(len(array), np.uint8)
+    if array.null_count in {0, len(array)}:
+        return np.full(len(array), not array.null_count, np.uint8)
     return bits(array.is_valid().cast(pa.int8())).view(np.uint8)
 
 

@@ -50,7 +50,7 @@ def digest_of(rows: int, columns: Iterable[pa.ChunkedArray | Payload | Repeated]
         if isinstance(column, Payload | Repeated):
             column.feed(hasher)
         else:
-            _feed(hasher, [(chunk, None) for chunk in column.chunks])
+            _feed(hasher, column.type, [(chunk, None) for chunk in column.chunks])
     return hasher.hexdigest()
 
 
@@ -82,19 +82,19 @@ class Payload:
 
 
 class Repeated:
-    """A column in runs: each value stands as often, one after the other, as the counts beside it say."""
+    """A column in runs, in one piece at least: each value stands as often, one after the other, as its count says."""
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self._pieces = pieces
 
     def feed(self, hasher: xxhash.xxh3_128) -> None:
         """Into the digest of a table."""
-        _feed(hasher, self._pieces)
+        _feed(hasher, self._pieces[0][0].type, self._pieces)
 
 
-def _feed(hasher: xxhash.xxh3_128, pieces: Sequence[Piece]) -> None:
+def _feed(hasher: xxhash.xxh3_128, type_: pa.DataType, pieces: Sequence[Piece]) -> None:
     """Piece by piece, so that no more than one is in memory in full."""
-    type_ = _value_type(pieces[0][0].type) if pieces else pa.null()
+    type_ = _value_type(type_)
     pieces = [(_nulls_outside(values), counts) for values, counts in pieces]
     if pa.types.is_binary(type_):
         payload = Payload()
@@ -107,8 +107,8 @@ def _feed(hasher: xxhash.xxh3_128, pieces: Sequence[Piece]) -> None:
         for chunk in lists:
             hasher.update(_numbers(chunk.value_lengths()).data)
         elements = [chunk.flatten() for chunk in lists]
-        for number in range(type_.value_type.num_fields):
-            _feed(hasher, [(each.field(number), None) for each in elements])
+        for number, field in enumerate(type_.value_type):
+            _feed(hasher, field.type, [(each.field(number), None) for each in elements])
     else:
         for values, counts in pieces:
             hasher.update(_repeated(_numbers(values), counts).data)
@@ -146,8 +146,7 @@ def _numbers(values: pa.Array) -> Values:
         codes = np.where(valid(values), bits(values), len(values.dictionary)) if values.null_count else bits(values)
         return np.append(_numbers(values.dictionary), 0)[codes]
     if pa.types.is_string(values.type):
-        values = values.fill_null("") if values.null_count else values
-        return _lengths(values)
+        return _lengths(values.fill_null("") if values.null_count else values)
     if values.type not in _FIXED:
         raise FatalError(f"the digest is not defined for columns of {values.type}")
     found = bits(values).astype("<i8", copy=False)

@@ -92,6 +92,12 @@ def test_chunks_slices_and_dictionaries_change_nothing(rows, cuts, before, after
     assert {digest(sliced), digest(chunked), digest(as_dictionary)} == {digest(rows)}
 
 
+@pytest.mark.parametrize("type_", [type_ for type_, _ in COLUMNS.values()], ids=COLUMNS)
+def test_a_column_without_a_chunk_is_an_empty_one(type_):
+    empty = pa.table({"a": pa.array([], type_)})
+    assert digest(pa.table({"a": pa.chunked_array([], type_)})) == digest(empty) == reference(empty)
+
+
 def test_a_validity_buffer_without_nulls_changes_nothing():
     values = pa.array([1, 2, 3], pa.int64())
     all_valid = pa.array([True] * 3).buffers()[1]
