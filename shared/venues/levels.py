@@ -124,9 +124,10 @@ class LevelParser:
     def _parse_plain(self, sides: bytes) -> tuple[Floats | None, int]:
         """Price, quantity, price, … of plain sides, and how many of them are imprecise; None where JSON refuses them.
 
-        `sides` are their texts with commas between. Quotes and brackets become spaces, which leaves one flat JSON array of numbers; scan() has proven the shape.
-        JSON's grammar does the rest: it refuses ``1.``, ``.5``, ``007``, ``1.2.3``, an empty string, and the parser
-        refuses integers above 64 bits and what rounds to infinity. Those texts go the slow way.
+        `sides` are their texts with commas between. Quotes and brackets become spaces, which leaves one flat JSON array
+        of numbers; scan() has proven the shape. JSON's grammar does the rest: it refuses ``1.``, ``.5``, ``007``,
+        ``1.2.3``, an empty string, and the parser refuses integers above 64 bits and what rounds to infinity. Those
+        texts go the slow way.
         """
         text = np.frombuffer(sides, np.uint8)
         size = len(text)
@@ -141,7 +142,7 @@ class LevelParser:
         np.multiply(text, kept.view(np.uint8), out=body)
         np.bitwise_or(
             body, ord(" "), out=body
-        )  # which digits, dots and commas have in them; max() takes ten times as long
+        )  # whose bit digits, dots and commas have; a maximum takes ten times as long
         document[0], document[-1] = ord("["), ord("]")
         try:
             parsed: Any = self._parser.parse(document.tobytes())
