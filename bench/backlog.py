@@ -79,7 +79,12 @@ def body(seed: int) -> bytes:
     return f'{{"lastUpdateId":{10**12 + seed},"E":1700000000000,"T":1700000000000,"bids":[{side(-1)}],"asks":[{side(1)}]}}'.encode()
 
 
-WORKS: dict[str, Callable[[], Work]] = {"snapshots": snapshots, "deltas": lambda: work("deltas")}
+WORKS: dict[str, Callable[[], Work]] = {
+    "snapshots": snapshots,
+    "deltas": lambda: work("deltas"),
+    "market": lambda: work("market"),
+}
+DEFAULT_WORKS = ("snapshots", "deltas")
 
 
 class Peak:
@@ -211,7 +216,7 @@ def _further(less: dict[str, Any], more: dict[str, Any], service: str) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.backlog", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="default: both")
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=DEFAULT_WORKS, help="default: %(default)s")
     parser.add_argument("--levels", type=int, default=LEVELS_AT_ONE, help="the backlog at 1x (default: %(default)s)")
     parser.add_argument(
         "--factors", nargs="+", type=int, default=FACTORS, help="so many times that (default: %(default)s)"
