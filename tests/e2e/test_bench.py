@@ -84,7 +84,7 @@ def test_every_message_of_the_measured_time_is_followed_from_the_exchange_to_its
     found = json.loads(recorded.read_text())["result"]
 
     # An update each 100 ms and symbol, a poll each 5 s: so many, however late.
-    assert found["updates_per_second"] == pytest.approx(5 * 10, rel=0.1)
+    assert found["updates_per_second"] == pytest.approx(5 * 10, rel=0.3)
     assert found["snapshots_per_second"] == pytest.approx(2 / 5, rel=0.5)
     assert found["rows_per_second"] > found["updates_per_second"]
     for part in ("exchange to received", "exchange to produced", "exchange to stored", "window to stored"):
@@ -108,7 +108,7 @@ def test_one_and_two_of_a_service_do_the_same_work_once(recorded):
 @of("window")
 @pytest.mark.timeout(300)
 def test_a_window_is_flushed_at_once_and_stored_whole(recorded):
-    run_bench("window", "--broker", "embedded", "--seconds", "100", "--rows-per-second", "500", "--interval", "15")
+    run_bench("window", "--broker", "embedded", "--seconds", "100", "--rows-per-second", "500", "--interval", "20")
     found = json.loads(recorded.read_text())["result"]
 
     assert found["rows"] == pytest.approx(100 * 500, rel=0.05)
