@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from services.s3writer.buffer import RECORD_OVERHEAD_BYTES
 from shared import topics
+from shared.errors import RetryableError
 from shared.kafka import Producer
 from shared.lake import layout, parquet
 from shared.lake.verify import verify
@@ -137,8 +138,15 @@ async def all_buffered(line, writer):
 
 
 async def all_stored(line):
-    """Waits until the lake holds as many rows as were sent."""
-    await eventually(lambda: line.stored_rows() >= line.sent().num_rows, what="all rows are stored")
+    """Waits until the lake holds as many rows as were sent. A store that was just started again may not answer yet."""
+
+    def stored():
+        try:
+            return line.stored_rows() >= line.sent().num_rows
+        except RetryableError:
+            return False
+
+    await eventually(stored, what="all rows are stored")
 
 
 async def in_thread(function, *arguments):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 FETCH_SECONDS = 0.2
 PAUSED_FETCH_SECONDS = 0.01  # while a backlog is full: it empties in some milliseconds, and should not run dry
 FETCH_RECORDS: dict[Kind, int] = {"fobs": 50, "fobd": 500}  # of one partition at a time: some 2 MB at most
-BACKLOG_BYTES = 4 * 1024 * 1024  # of one partition; above it nothing more is fetched
 COMMIT_SECONDS = 0.25  # between two: a commit costs as much as a norm record, and is a hint
 LAG_SECONDS = 1.0  # between two looks at the lags
 RETRY_SECONDS = 1.0
@@ -161,7 +160,7 @@ class Flattener:
 
     def _steer(self) -> bool:
         """Pause what has enough to do; gives whether there is such a partition."""
-        full = [tp for tp, partition in self._partitions.items() if partition.backlog_bytes > BACKLOG_BYTES]
+        full = [tp for tp, partition in self._partitions.items() if partition.full]
         stopped = [tp for tp, partition in self._partitions.items() if partition.stopped_why]
         self.consumer.resume(*self._partitions)
         self.consumer.pause(*full, *stopped)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from shared.kafka import Record, TopicPartition
     from shared.messages import Kind
 
+BACKLOG_BYTES = 8 * 1024 * 1024
+"""Of one partition: above it nothing more is fetched, and what is there is cut."""
+RECORD_OVERHEAD_BYTES = 2_000
+"""What a record weighs beside its value: its headers are some thirty objects."""
 MOST_TOLD = 10
 """Books with duplicate publishers that the log names at a time: the metric counts them all."""
 
@@ -68,12 +72,17 @@ class Partition:
         self._draining = False
         self._work = asyncio.Event()
 
+    @property
+    def full(self) -> bool:
+        """Whether it has enough to do."""
+        return self.backlog_bytes > BACKLOG_BYTES
+
     def add(self, records: Sequence[Record]) -> None:
         """The next records of the partition."""
         if self.oldest_ms is None and records:
             self.oldest_ms = records[0].timestamp_ms
         self._records.extend(records)
-        self.backlog_bytes += sum(len(record.value) for record in records)
+        self.backlog_bytes += _weight(records)
         self._work.set()
 
     def lose(self, beginning: int) -> None:
@@ -91,7 +100,7 @@ class Partition:
         while (cut := await self._next_cut()) is not None:
             await self._publisher.publish(self.tp, cut)
             self.acked_offset = cut.last + 1
-            self.backlog_bytes -= sum(len(message.record.value) for message in cut.messages)
+            self.backlog_bytes -= _weight([message.record for message in cut.messages])
             if cut.messages:
                 self.oldest_ms = cut.messages[-1].record.timestamp_ms if self.backlog_bytes else None
             if changes := self._publishers.see(cut.messages):
@@ -101,7 +110,7 @@ class Partition:
     async def _next_cut(self) -> Cut | None:
         while True:
             self._fill()
-            at_once = self._draining or bool(self.stopped_why)
+            at_once = self._draining or self.full or bool(self.stopped_why)
             cut = self._cutter.take(self._clock(), at_once=at_once)
             if cut is not None or self._draining:
                 return cut
@@ -145,3 +154,7 @@ class Partition:
         self.stopped_why = f"{record.topic}/{record.partition} stands at offset {record.offset}: {error}"
         self.meters.unknown_version.set(1)
         _log.error("unknown version", reason=self.stopped_why)
+
+
+def _weight(records: Sequence[Record]) -> int:
+    return sum(len(record.value) for record in records) + RECORD_OVERHEAD_BYTES * len(records)
