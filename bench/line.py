@@ -100,7 +100,8 @@ class Bench:
             "kind": self.work.kind,
             "source": self.work.source,
             "contenders": found,
-            "ours": ratios(found),
+            "ours": ratios(found, "levels"),
+            "ours_in_rows": ratios(found, "rows"),
             "limits": limit_figures(self.limits, self.filled[SIZES[0]].levels, found)
             if SIZES[0] in self.filled
             else {},

@@ -94,6 +94,7 @@ def _of(contender: Contender, runs: Sequence[Run], start: dict[str, float]) -> d
     if stored:
         found |= {"stored_rows": stored.rows, "stored_levels": stored.levels, "files": stored.files}
         found["bytes_per_level"] = round(stored.bytes / stored.levels, 2)
+        found["rows_per_cpu_second"] = over(lambda run: stored.rows / net(run))
     if len(runs[0].parts) > 1:
         found["parts"] = {part: _part(part, runs, start[part]) for part in runs[0].parts}
     return found
@@ -108,10 +109,10 @@ def _part(name: str, runs: Sequence[Run], start: float) -> dict[str, Any]:
     }
 
 
-def ratios(found: dict[str, Any]) -> dict[str, float]:
-    """How many levels we store a CPU second for each that another does, by the medians."""
-    rate = {name: entry["levels_per_cpu_second"]["median"] for name, entry in found.items()}
-    others = [name for name in rate if name not in {OURS, DRAIN}]
+def ratios(found: dict[str, Any], unit: str) -> dict[str, float]:
+    """How many `unit` (levels, rows) we store a CPU second for each that another does, by the medians."""
+    rate = {name: entry[f"{unit}_per_cpu_second"]["median"] for name, entry in found.items() if name != DRAIN}
+    others = [name for name in rate if name != OURS]
     return {f"over {name}": round(rate[OURS] / rate[name], 2) for name in others} if OURS in rate else {}
 
 

@@ -28,32 +28,36 @@ def _contenders(name: str, work: dict[str, Any]) -> Table:
         "levels",
         "levels/CPU s",
         "lowest … highest",
+        "rows/CPU s",
         "messages/CPU s",
         "levels/s, start incl.",
         "RSS MiB",
     ):
         made.add_column(column, justify="right" if column else "left")
     made.add_column("bytes/level", justify="right")
-    made.add_column("ours is", justify="right")
+    made.add_column("ours, in levels", justify="right")
+    made.add_column("in rows", justify="right")
     for contender, each in work["contenders"].items():
         rate = each["levels_per_cpu_second"]
-        ratio = work["ours"].get(f"over {contender}")
+        ratios = [work[unit].get(f"over {contender}") for unit in ("ours", "ours_in_rows")]
+        rows = each.get("rows_per_cpu_second")
         made.add_row(
             contender,
             f"{each['levels']:,}",
             f"{rate['median']:,}",
             f"{rate['lowest']:,} … {rate['highest']:,}",
+            f"{rows['median']:,}" if rows else "",
             f"{each['messages_per_cpu_second']['median']:,}",
             f"{each['levels_per_wall_second_with_start']['median']:,}",
             f"{each['peak_rss_mib']['median']:,}",
             str(each.get("bytes_per_level", "")),
-            f"{ratio} x" if ratio else "",
+            *(f"{ratio} x" if ratio else "" for ratio in ratios),
         )
         for part, figures in each.get("parts", {}).items():
             rate = figures["levels_per_cpu_second"]
             spread = f"{rate['lowest']:,} … {rate['highest']:,}"
             memory = f"{figures['peak_rss_mib']['median']:,}"
-            made.add_row(f"  {part}", "", f"{rate['median']:,}", spread, "", "", memory, "", "")
+            made.add_row(f"  {part}", "", f"{rate['median']:,}", spread, "", "", "", memory, "", "", "")
     return made
 
 

@@ -73,6 +73,8 @@ class Writer:
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._process, self._attempts = secrets.token_hex(8), count()
         self._lag_at = 0.0
+        self._drained = asyncio.Event()  # not set while draining
+        self._drained.set()
         lifecycle.ready("assignment", False, "not a member of the group yet")
 
     async def assigned(self, tps: set[TopicPartition]) -> None:
@@ -89,7 +91,12 @@ class Writer:
         self._show_ready()
 
     async def revoked(self, tps: set[TopicPartition]) -> None:
-        """Cancel what these partitions do, wait for its end, drop what they hold."""
+        """Cancel what these partitions do, wait for its end, drop what they hold.
+
+        What is being drained is stored first: where several are told to end at once, the first to leave the group would
+        take from the others what they hold, and the group waits for them.
+        """
+        await self._drained.wait()
         tasks = [self._tasks.pop(tp) for tp in tps if tp in self._tasks]
         for task in tasks:
             task.cancel()
@@ -120,10 +127,14 @@ class Writer:
 
     async def drain(self) -> None:
         """Flush everything that is buffered, and commit it."""
-        await crash_points.passed("s3writer.in_shutdown")
-        async with asyncio.TaskGroup() as group:
-            for partition in self._partitions.values():
-                group.create_task(partition.drain())
+        self._drained.clear()
+        try:
+            await crash_points.passed("s3writer.in_shutdown")
+            async with asyncio.TaskGroup() as group:
+                for partition in self._partitions.values():
+                    group.create_task(partition.drain())
+        finally:
+            self._drained.set()
 
     async def close(self) -> None:
         """Let go of all partitions, and start nothing new in threads."""

@@ -71,6 +71,7 @@ def test_every_contender_stores_the_whole_work_and_the_same_levels(recorded):
         assert ours["levels"] == ours["stored_levels"] == plain["stored_levels"] >= LEVELS
         assert contenders[DRAIN]["messages"] == ours["messages"]
         assert found["ours"].keys() == {f"over {PLAIN}"}
+        assert found["ours"] == found["ours_in_rows"], "both write a row a level"
         assert "simdjson, parse only" in found["limits"]
     assert f"{ours['levels']:,}" in table
 
@@ -188,7 +189,7 @@ def test_the_ratio_is_ours_over_theirs():
     def at(rate: int) -> dict:
         return {"levels_per_cpu_second": {"median": rate}}
 
-    assert ratios({OURS: at(3000), PLAIN: at(1000), DRAIN: at(9)}) == {f"over {PLAIN}": 3.0}
+    assert ratios({OURS: at(3000), PLAIN: at(1000), DRAIN: at(9)}, "levels") == {f"over {PLAIN}": 3.0}
 
 
 @pytest.mark.parametrize("script", sorted(PEERS.glob("*.py")), ids=lambda path: path.name)

@@ -1,8 +1,10 @@
 """The s3writer as a process, between a broker and a store: every row once, whatever happens to it."""
 
+import asyncio
 import itertools
 import random
 
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -34,7 +36,7 @@ def config(make_config, broker):
 
     def make(**more):
         base = {
-            "kafka": {"bootstrap_servers": broker.bootstrap_servers, **quick},
+            "kafka": {"bootstrap_servers": broker.bootstrap_servers, **quick, **more.pop("kafka", {})},
             "channels": {name: {"partitions": PARTITIONS} for name in channels},
         }
         return make_config(**base, **more)
@@ -128,6 +130,30 @@ async def test_two_writers_share_the_partitions_and_take_over_from_each_other(li
     await in_thread(first.kill)
     await all_stored(line)
     assert await in_thread(second.terminate) == 0
+    line.assert_all_stored_once()
+
+
+@ONLY_KAFKA
+async def test_of_two_writers_told_to_end_together_each_stores_what_it_holds(line, config, services):
+    settings = config(kafka={"session_timeout_ms": 30_000}, **SLOW)
+    first = await in_thread(services.start, "s3writer", settings)
+    frozen = {"CRASH_POINT": "s3writer.before_claim:1:stop"}
+    second = await in_thread(lambda: services.start("s3writer", settings, environ=frozen))
+    for partition in range(PARTITIONS):
+        await line.send(5, partition=partition)
+
+    def held(*writers):
+        return [writer.metric("cryptoflow_writer_buffer_bytes") for writer in writers]
+
+    await eventually(lambda: sum(held(first, second)) == line.sent_bytes, what="everything is buffered")
+    assert all(held(first, second)), "each holds a part"
+    ending = asyncio.create_task(in_thread(second.terminate))
+    await eventually(
+        lambda: psutil.Process(second.pid).status() == psutil.STATUS_STOPPED, what="it freezes in its drain"
+    )
+    assert await in_thread(first.terminate) == 0, "it leaves the group"
+    second.resume()
+    assert await ending == 0
     line.assert_all_stored_once()
 
 
