@@ -69,15 +69,15 @@ FILE_BYTES = 4_000  # beside its rows
 FILE_BODY_ROW_BYTES = 2.2  # of a snapshot like the one before it in the file
 FIRST_BODY_ROW_BYTES = 6.9  # of the first in a file, and of one among updates
 
-# Peak resident memory. `python -m bench.reader`: 160 MiB at 5,000 frames a second. `python -m bench.backlog --messages
-# 12000 --factor 2` on Apache Kafka with writer.buffer.max_bytes 256 MiB: flattener 229 MiB with five busy partitions,
-# s3writer 1,446 MiB; with 32 MiB (`--messages 1500 --factor 4`) 635 MiB. `--messages 8`: flattener 161, s3writer 176 MiB.
+# Peak resident memory. `python -m bench.reader`: 157 MiB at 5,000 frames a second. On Apache Kafka `python -m bench.line`: a
+# flattener with six busy partitions of small updates 301 MiB, with two of large ones 137. `python -m bench.window` with
+# writer.buffer.max_bytes 256 MiB: s3writer 538 MiB; `python -m bench.backlog` with 8 MiB: 250 MiB.
 READER_BASE_BYTES = 160 * MIB
 CONNECTION_BYTES = MIB
 FLATTENER_BASE_BYTES = 150 * MIB
-FLATTENER_PARTITION_BYTES = 16 * MIB
-WRITER_BASE_BYTES = 550 * MIB  # with what it decodes and encodes at a time
-WRITER_TIMES_BUFFER = 3.5
+FLATTENER_PARTITION_BYTES = 25 * MIB
+WRITER_BASE_BYTES = 240 * MIB  # with what it decodes and encodes at a time
+WRITER_TIMES_BUFFER = 1.25
 
 # aws.amazon.com/s3/pricing, S3 Standard, us-east-1, list price of the first 50 TB.
 PUT_DOLLARS = 0.005 / 1000
